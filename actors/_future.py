@@ -1,0 +1,70 @@
+"""Replies: pykka's Future, waited for from threads, green actors and foreign gevent hubs alike."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeVar
+
+import pykka
+
+from runtime._waiting import Waiter, waiter
+
+T = TypeVar("T")
+_PENDING: Any = object()
+
+
+class Future(pykka.Future[T]):
+    """The reply to an ask. The first result counts; later ones (from a fenced actor, say) are dropped.
+
+    >>> future = Future()
+    >>> future.set(3), future.set(4), future.get()
+    (None, None, 3)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._value: Any = _PENDING
+        self._error: BaseException | None = None
+        self._waiters: list[Waiter] = []
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Wait for the reply, at most `timeout` seconds (pykka.Timeout); raise what the actor raised."""
+        if self._get_hook is not None:
+            return super().get(timeout=timeout)
+        if self._value is _PENDING:
+            waiting = waiter()
+            self._waiters.append(waiting)
+            if self._value is not _PENDING:
+                waiting.wake()
+            if not waiting.wait(timeout) and self._value is _PENDING:
+                raise pykka.Timeout(f"expected a reply within {timeout} s, got: none")
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def done(self) -> bool:
+        """Tell whether the reply is there."""
+        return self._value is not _PENDING
+
+    def set(self, value: Any = None) -> None:
+        """Give the reply."""
+        self._settle(value, None)
+
+    def set_exception(self, exc_info: Any = None) -> None:
+        """Give an exception as the reply: an instance, an exc_info triple, or the one being handled."""
+        if isinstance(exc_info, BaseException):
+            error: BaseException | None = exc_info
+        else:
+            kind, error, _ = exc_info or sys.exc_info()
+            if error is None and kind is not None:
+                error = kind()
+        assert error is not None, "set_exception outside an except block"
+        self._settle(None, error)
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        if self._value is not _PENDING:
+            return
+        self._error = error
+        self._value = value
+        for waiting in self._waiters:
+            waiting.wake()

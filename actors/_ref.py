@@ -1,0 +1,212 @@
+"""References: how everybody else talks to an actor. Any thread may use a ref; only `ask`, `stop`, `wait` and the
+control calls that answer something may wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pykka
+from pykka._envelope import Envelope
+
+from actors._future import Future
+from runtime._process_table import ProcessInfo
+from runtime._waiting import waiter
+from runtime.errors import BeamstalkError, ExitReason, MailboxFull
+
+if TYPE_CHECKING:
+    from actors._actor import Actor
+
+A = TypeVar("A", bound="Actor")
+ASK_TIMEOUT_S = 5.0
+
+
+class ActorRef(pykka.ActorRef[Any], Generic[A]):
+    """A handle on one incarnation of an actor. Dead refs stay dead; a restarted actor has a new one.
+
+    >>> from actors import Actor
+    >>> class Doubler(Actor):
+    ...     def on_receive(self, message):
+    ...         return 2 * message
+    >>> ref = Doubler.start()
+    >>> ref.ask(21)
+    42
+    >>> ref.stop()
+    True
+    >>> ref.exit_reason
+    'normal'
+    """
+
+    __slots__ = ("_actor",)
+
+    def __init__(self, actor: A) -> None:
+        # pykka's own __init__ would store what the properties below derive.
+        self._actor = actor
+
+    # -- what pykka's face asks for ----------------------------------------------------------------------------------
+
+    @property
+    def actor_class(self) -> type[A]:  # type: ignore[override]
+        return type(self._actor)
+
+    @property
+    def actor_urn(self) -> str:  # type: ignore[override]
+        return self._actor.actor_urn
+
+    @property
+    def actor_inbox(self) -> Any:  # type: ignore[override]
+        return self._actor._mailbox
+
+    @property
+    def actor_stopped(self) -> Any:  # type: ignore[override]
+        return _Stopped(self._actor)
+
+    @property
+    def _actor_weakref(self) -> Callable[[], A]:  # type: ignore[override]
+        return lambda: self._actor
+
+    # -- identity ----------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int:
+        """The process id, never used twice."""
+        return self._actor._id
+
+    @property
+    def name(self) -> str | None:
+        """The registered name, if any."""
+        return self._actor._name
+
+    @property
+    def exit_reason(self) -> ExitReason:
+        """Why the actor ended; None while it lives."""
+        return self._actor._exit_reason
+
+    @property
+    def parent(self) -> ActorRef[Any] | None:
+        """Who started it, if that was an actor."""
+        return self._actor._parent
+
+    def is_alive(self) -> bool:
+        """Tell whether the actor has not ended yet."""
+        return not self._actor._dead
+
+    def __str__(self) -> str:
+        label = f" {self.name}" if self.name else ""
+        return f"{type(self._actor).__name__}{label} <{self.id}>"
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def tell(self, message: Any) -> None:
+        """Send a message. Errors: pykka.ActorDeadError; MailboxFull when the actor's load lane is at its capacity."""
+        actor = self._actor
+        if actor._dead:
+            raise pykka.ActorDeadError(f"{self} not found")
+        if not actor._mailbox.put(message):
+            raise self._refused()
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = ASK_TIMEOUT_S) -> Any:
+        """Send a message and wait for the reply, at most `timeout` seconds.
+
+        Raises what the actor raised, pykka.ActorDeadError as soon as the actor ends without a reply, pykka.Timeout;
+        asking oneself is a BeamstalkError. With `block=False` returns a Future instead.
+        """
+        actor = self._actor
+        actor._forbid_asking_oneself()
+        future: Future[Any] = Future()
+        if actor._dead:
+            future.set_exception(pykka.ActorDeadError(f"{self} not found"))
+        elif not actor._mailbox.put(Envelope(message, reply_to=future)):
+            future.set_exception(self._refused())
+        elif actor._dead:
+            actor._refuse_mail()  # it ended while we put: nobody else will answer
+        return future.get(timeout=timeout) if block else future
+
+    def _refused(self) -> BaseException:
+        actor = self._actor
+        if actor._dead or actor._mailbox.closed:
+            return pykka.ActorDeadError(f"{self} not found")
+        return MailboxFull(f"expected room for a message to {self}, got: {actor._mailbox.capacity} waiting")
+
+    # -- life and death ----------------------------------------------------------------------------------------------
+
+    def stop(self, *, reason: ExitReason = "normal", block: bool = True, timeout: float | None = None) -> Any:
+        """End the actor in order: after its current message, ahead of its mail; `on_stop(reason)` runs.
+
+        True when it was alive, False when it had ended before. With `block=False` returns a Future of that.
+        """
+        future = self._actor._control_ask("_stop_now", reason)
+        return future.get(timeout=timeout) if block else future
+
+    def exit(self, reason: ExitReason) -> None:
+        """Send an exit signal (OTP's exit/2): "kill" ends it at once, "normal" is ignored by who does not trap exits."""
+        if reason == "kill":
+            self.kill()
+        else:
+            from actors._actor import current_actor
+
+            sender = current_actor()
+            self._actor._control_send("_exit_signal", sender, reason, False)
+
+    def kill(self) -> None:
+        """End the actor at once with reason "killed", whatever it is doing.
+
+        What cannot be interrupted (a thread, a green actor that never waits) is fenced: nothing more is delivered to
+        it and what it still returns is ignored.
+        """
+        self._actor._kill()
+
+    def wait(self, timeout_s: float | None = None) -> ExitReason:
+        """Wait for the end of the actor and return its exit reason; pykka.Timeout when it lives on."""
+        waiting = self._actor._await_end(waiter)
+        if waiting is not None and not waiting.wait(timeout_s) and self.is_alive():
+            raise pykka.Timeout(f"expected {self} to end within {timeout_s} s, got: still alive")
+        return self.exit_reason
+
+    # -- looking inside ----------------------------------------------------------------------------------------------
+
+    def suspend(self) -> None:
+        """Stop handling the load lane until `resume`; the control lane goes on."""
+        self._actor._control_ask("_suspend").get(timeout=ASK_TIMEOUT_S)
+
+    def resume(self) -> None:
+        """Handle the load lane again."""
+        self._actor._control_ask("_resume").get(timeout=ASK_TIMEOUT_S)
+
+    def get_state(self, timeout: float | None = ASK_TIMEOUT_S) -> Any:
+        """Return the actor's state (`Actor.get_state`), read between two messages."""
+        return self._actor._control_ask("get_state").get(timeout=timeout)
+
+    def replace_state(self, fn: Callable[[Any], Any], timeout: float | None = ASK_TIMEOUT_S) -> Any:
+        """Replace the actor's state by `fn(state)`, between two messages; when `fn` raises, nothing changes."""
+        return self._actor._control_ask("_replace_state", fn).get(timeout=timeout)
+
+    def info(self) -> ProcessInfo:
+        """Say what is known of the actor, without waiting for it."""
+        return self._actor._info()
+
+    statistics = info
+
+
+class _Stopped:
+    """What pykka's face expects in `actor_stopped`."""
+
+    __slots__ = ("_actor",)
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+
+    def is_set(self) -> bool:
+        return self._actor._dead
+
+    def wait(self, timeout: float | None = None) -> bool:
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._actor.actor_ref.wait(None if until is None else until - time.monotonic())
+        except pykka.Timeout:
+            return False
+        return True
+
+
+__all__ = ["ASK_TIMEOUT_S", "ActorRef", "BeamstalkError"]

@@ -1,0 +1,51 @@
+"""Crash reports: one structured record per incident, as a telemetry event and as a log record, rendered late."""
+
+from __future__ import annotations
+
+import traceback
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from runtime import execute
+from runtime.errors import ExitReason
+
+if TYPE_CHECKING:
+    from actors._actor import Actor
+
+CRASH = "actors.crash"
+
+
+def crash(actor: Actor, reason: ExitReason) -> None:
+    """Report that an actor ends abnormally.
+
+    Event `actors.crash`: measurements {mailbox (messages), uptime (ns)}; metadata {name, ref, reason, stacktrace,
+    last_message, ancestors}.
+    """
+    stack: Any = traceback.extract_tb(reason.__traceback__) if isinstance(reason, BaseException) else None
+    metadata = {
+        "name": actor._name,
+        "ref": actor._actor_ref,
+        "reason": reason,
+        "stacktrace": stack,
+        "last_message": actor._current,
+        "ancestors": _ancestors(actor),
+    }
+    execute(CRASH, {"mailbox": actor._mailbox.pending(), "uptime": monotonic_ns() - actor._started_ns}, metadata)
+    error = reason if isinstance(reason, BaseException) else None
+    logger.opt(exception=error, lazy=True).error("{} crashed: {}", lambda: actor._actor_ref, lambda: repr(reason))
+
+
+def unexpected(actor: Actor, message: Any) -> None:
+    """Report a message that the actor has no use for."""
+    logger.opt(lazy=True).warning("{} got an unexpected message: {}", lambda: actor._actor_ref, lambda: repr(message))
+
+
+def _ancestors(actor: Actor) -> list[Any]:
+    found: list[Any] = []
+    parent = actor._parent
+    while parent is not None:
+        found.append(parent.name or parent.id)
+        parent = parent.parent
+    return found

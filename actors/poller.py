@@ -1,0 +1,97 @@
+"""The poller: calls a measurement now and then; what it measures it emits itself.
+
+A measurement runs in a thread of its own, so it may block. One that raises is reported, as `telemetry.poller.failure`
+and in the log, and tried again after a pause that doubles up to ten periods; it is never removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import msgspec
+from loguru import logger
+
+from actors._actor import Actor
+from runtime import execute
+from runtime._spans import describe
+from runtime.errors import ExitReason, expected
+
+FAILURE = "telemetry.poller.failure"
+_LONGEST_PAUSE = 10
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """What to call (with no arguments) and how often.
+
+    >>> Measurement(lambda: None, period_s=0)
+    Traceback (most recent call last):
+        ...
+    runtime.errors.InvalidValue: expected period_s to be a positive number of seconds, got: 0
+    """
+
+    measure: Callable[[], object]
+    period_s: float = 10.0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not callable(self.measure):
+            raise expected("measure to be callable without arguments", self.measure)
+        if isinstance(self.period_s, bool) or not isinstance(self.period_s, int | float) or not self.period_s > 0:
+            raise expected("period_s to be a positive number of seconds", self.period_s)
+        if not self.name:
+            name = getattr(self.measure, "__qualname__", repr(self.measure))
+            msgspec.structs.force_setattr(self, "name", name)
+
+
+class PollerStatistics(msgspec.Struct, frozen=True):
+    """How often a measurement was taken, how often it failed, and how often in a row by now."""
+
+    name: str
+    measured: int
+    failed: int
+    failing: int
+
+
+class Poller(Actor):
+    """Take one measurement periodically, the first time at once."""
+
+    carrier: ClassVar[str] = "thread"
+
+    def __init__(self, measurement: Measurement) -> None:
+        super().__init__()
+        self.measurement = measurement
+        self.measured = 0
+        self.failed = 0
+        self.failing = 0
+        self._timer: Any = None
+
+    def on_start(self) -> None:
+        self.continue_("measure")
+
+    def on_continue(self, x: Any) -> None:
+        self._measure()
+
+    def on_receive(self, message: Any) -> None:
+        self._measure()
+
+    def on_stop(self, reason: ExitReason = "normal") -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def get_state(self) -> PollerStatistics:
+        return PollerStatistics(self.measurement.name, self.measured, self.failed, self.failing)
+
+    def _measure(self) -> None:
+        try:
+            self.measurement.measure()
+        except Exception as error:
+            self.failed += 1
+            self.failing += 1
+            execute(FAILURE, {"failing": self.failing}, {"measurement": self.measurement.name, **describe(error)})
+            logger.opt(exception=error).warning("measurement {} failed", self.measurement.name)
+        else:
+            self.measured += 1
+            self.failing = 0
+        pause = self.measurement.period_s * min(2**self.failing, _LONGEST_PAUSE)
+        self._timer = self.send_after(pause, "measure")

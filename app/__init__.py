@@ -1,0 +1,1 @@
+"""The reference application: a labelling platform and the training of a small model, watched by beamstalk."""

@@ -1,0 +1,44 @@
+"""How long emitting takes, measured where it happens: in the thread that does the work.
+
+`TimedEmit` stands in for `runtime.execute` wherever an `Emit` is handed in. It adds two clock readings (about 0.1 µs) to
+each emission and keeps every duration: eight bytes per event for the length of a run.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Mapping
+from typing import Any
+
+import runtime
+
+
+class TimedEmit:
+    """Emits, and remembers how long each emission took. Any thread may call.
+
+    >>> emit = TimedEmit()
+    >>> emit("shop.order.placed", {"amount": 12.5}, {})
+    >>> emit.count, emit.percentile_us(0.5) < 1000
+    (1, True)
+    """
+
+    def __init__(self) -> None:
+        self._durations_ns = array("q")
+
+    def __call__(self, name: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any], /) -> None:
+        started_ns = time.perf_counter_ns()
+        runtime.execute(name, measurements, metadata)
+        self._durations_ns.append(time.perf_counter_ns() - started_ns)
+
+    @property
+    def count(self) -> int:
+        """Emissions so far."""
+        return len(self._durations_ns)
+
+    def percentile_us(self, quantile: float) -> float:
+        """Return the duration in microseconds that this share (0…1) of the emissions did not exceed; 0.0 without any."""
+        durations_ns = sorted(self._durations_ns)
+        if not durations_ns:
+            return 0.0
+        return durations_ns[min(len(durations_ns) - 1, int(quantile * len(durations_ns)))] / 1000

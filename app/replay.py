@@ -1,0 +1,203 @@
+"""The main job: ten raters label the lexicon, as they really did, through the whole platform.
+
+Each token is a sample, each of the ten rating columns a labeler, each rating a label. An event comes out of this only
+because its work was done. The raters' habits have real consequences, too:
+
+- The draft schema allows -3…3, because nobody expected extremes. The first rating beyond is refused; the owner migrates
+  the queue to a schema of -4…4, and the rater submits again.
+- Now and then (`abandon`) a rater starts an assignment and walks away. Its deadline passes, a sweep requeues it, and
+  the rater finishes it at the second attempt.
+
+Runs in the caller's thread, as a service's own work does, and knows of nobody who listens.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from app.labeling import lexicon, policies
+from app.labeling.assignments import Assignment, InvalidTransition
+from app.labeling.auth import Denied, Gate, Identity, Issuer
+from app.labeling.export import FORMATS, Manifest
+from app.labeling.labels import Rejected
+from app.labeling.lexicon import Token
+from app.labeling.queues import Emit, Queue, Refused
+from app.labeling.records import QueueSettings, Sample
+from app.labeling.schema import Field, Schema
+from app.labeling.scoring import Report
+from app.labeling.service import Platform
+from app.labeling.storage import Storage
+from runtime.clock import Clock
+from runtime.errors import BeamstalkError, NotFound
+
+QUEUE_ID = "vader-lexicon"
+DIMENSION = "valence"
+TIMEOUT_S = 1.0
+"""Time to submit. Short, so that a run sees its timeouts; who has not walked away takes a millisecond."""
+SWEEP_EVERY_S = 0.25
+
+_TENANT = "cscw"
+_DRAFT = Schema("v1", (Field(name=DIMENSION, type="range", min=-3, max=3),))
+_FINAL = Schema("v2", (Field(name=DIMENSION, type="range", min=-4, max=4),))
+_SAMPLES_AT_A_TIME = 100
+_LONGEST_NAP_S = 0.05
+
+
+class Counts(msgspec.Struct):
+    """What the raters did; changes while the replay runs."""
+
+    submitted: int = 0
+    rejected: int = 0
+    abandoned: int = 0
+    too_late: int = 0
+
+
+class Replay:
+    """One run over some tokens.
+
+    `rate` is labels per second, None for as fast as it goes; `abandon` the share of assignments that are started and
+    left. `finished` is asked before every assignment and ends the run early with True.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        tokens: Sequence[Token],
+        *,
+        emit: Emit,
+        rate: float | None = None,
+        abandon: float = 0.0,
+        finished: Callable[[], bool] = lambda: False,
+    ) -> None:
+        key = secrets.token_bytes(32)
+        clock = Clock()
+        self.counts = Counts()
+        self._tokens = {_sample_id(token): token for token in tokens}
+        self._issuer = Issuer("https://id.anvil.example", key, clock)
+        self._gate = Gate(key, self._issuer.name, clock)
+        self._platform = Platform(storage, self._gate, clock=clock, emit=emit)
+        self._pace = Pace(rate)
+        self._abandon = abandon
+        self._chance = random.Random(0)
+        self._finished = finished
+        self._owner = self._login("owner")
+        self._raters = [self._login(f"rater-{number:02}") for number in range(1, lexicon.RATERS + 1)]
+        self.queue = self._open_queue()
+
+    def run(self) -> None:
+        """Label everything, or until `finished`. Blocks; KeyboardInterrupt leaves all that was labelled so far."""
+        samples = [Sample(sample_id, token.text) for sample_id, token in self._tokens.items()]
+        for start in range(0, len(samples), _SAMPLES_AT_A_TIME):
+            self.queue.add_samples(samples[start : start + _SAMPLES_AT_A_TIME])
+            while self._round():
+                pass
+        while self.queue.unfinished_count() and not self._finished():
+            # All that is left was walked away from, and comes back when the sweep has been.
+            if not self._round():
+                time.sleep(_LONGEST_NAP_S)
+
+    def conclude(self, directory: Path) -> tuple[Report, list[Manifest]]:
+        """Compute the agreement, write an export in each format, and archive the queue."""
+        report = self._platform.agreement(self._owner, QUEUE_ID)
+        manifests = [
+            self._platform.export(
+                self._owner, QUEUE_ID, directory / f"labels.{format}", format, sample_version=lexicon.version()
+            )
+            for format in FORMATS
+        ]
+        self._platform.change_status(self._owner, QUEUE_ID, "archived")
+        return report, manifests
+
+    def _open_queue(self) -> Queue:
+        policy = policies.build("redundancy")
+        settings = QueueSettings(
+            queue_id=QUEUE_ID,
+            tenant_id=_TENANT,
+            policy_type=policy.type,
+            labels_per_sample=lexicon.RATERS,
+            assignment_timeout_s=TIMEOUT_S,
+        )
+        queue = self._platform.create_queue(self._owner, settings, _DRAFT, policy)
+        for rater in self._raters:
+            self._platform.enroll(self._owner, QUEUE_ID, rater.labeler_id)
+        self._try_the_gate()
+        return queue
+
+    def _try_the_gate(self) -> None:
+        """Before anybody works: a forged token and an export by a labeler have to be refused."""
+        forger = Issuer(self._issuer.name, secrets.token_bytes(32), Clock())
+        forged = self._gate.login(forger.issue("owner", _TENANT))
+        denied = self._gate.check(self._raters[0], "export_data", QUEUE_ID)
+        if (forged, denied) != (Denied("invalid_token"), Denied("insufficient_permissions")):
+            raise BeamstalkError(
+                f"expected the gate to refuse a forger and a labeler's export, got: {forged}, {denied}"
+            )
+
+    def _login(self, labeler_id: str) -> Identity:
+        identity = self._gate.login(self._issuer.issue(labeler_id, _TENANT))
+        if isinstance(identity, Denied):
+            raise BeamstalkError(f"expected {labeler_id} to be logged in, got: {identity.reason}")
+        return identity
+
+    def _round(self) -> bool:
+        """Let each rater do one assignment; tell whether anybody got one."""
+        got_work = False
+        for column, rater in enumerate(self._raters):
+            if self._finished():
+                return False
+            assignment = self._platform.request_assignment(rater, QUEUE_ID)
+            if not isinstance(assignment, Refused):
+                got_work = True
+                self._work(rater, column, assignment)
+        return got_work
+
+    def _work(self, rater: Identity, column: int, assignment: Assignment) -> None:
+        if assignment.attempts == 1 and self._chance.random() < self._abandon:
+            self.counts.abandoned += 1
+            return
+        self._pace.wait()
+        values = {DIMENSION: self._tokens[assignment.sample_id].ratings[column]}
+        try:
+            outcome = self._platform.submit(rater, QUEUE_ID, assignment.id, values)
+            if isinstance(outcome, Rejected):
+                self.counts.rejected += 1
+                self._platform.migrate_schema(self._owner, QUEUE_ID, _FINAL)
+                outcome = self._platform.submit(rater, QUEUE_ID, assignment.id, values)
+        except (InvalidTransition, NotFound):
+            # The machine stood still for longer than the deadline; the sweep brings the assignment back.
+            self.counts.too_late += 1
+            return
+        if isinstance(outcome, Rejected):
+            raise BeamstalkError(f"expected a rating from -4 to 4 for {assignment.sample_id}, got: {values}")
+        self.counts.submitted += 1
+
+
+class Pace:
+    """Keeps a steady rate, without hurrying to make up for more than a tenth of a second.
+
+    >>> Pace(None).wait()
+    """
+
+    def __init__(self, rate: float | None) -> None:
+        self._interval_s = 0.0 if rate is None else 1 / rate
+        self._due_s = 0.0
+
+    def wait(self) -> None:
+        """Sleep until it is time for the next label."""
+        if not self._interval_s:
+            return
+        now_s = time.monotonic()
+        self._due_s = max(self._due_s + self._interval_s, now_s - 0.1)
+        ahead_s = self._due_s - now_s
+        if ahead_s > 0.001:
+            time.sleep(ahead_s)
+
+
+def _sample_id(token: Token) -> str:
+    return f"token-{token.line:04}"

@@ -1,0 +1,128 @@
+"""One term of a loss, computed: its value, its own metrics and, if asked for, its gradient.
+
+Owns what `custom_loss` and the regularizers' actors both do with a term's function, wherever it runs. Keeps nothing. A
+value that is no finite number is an error; a gradient that fails is only a warning, since watching a training run must
+not end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from loguru import logger
+
+import runtime
+from app.training.gradients import Array, gradient, norm
+from app.training.outputs import RegularizerOutput, Scalar
+from app.training.regularizers import Regularizer, TermFunction
+from runtime.errors import expected
+
+__all__ = ["Computed", "Term", "combined_norm", "compute", "evaluate", "regularizer_span"]
+
+
+class Term(NamedTuple):
+    """A term before weighting. The last two are None when no gradient was asked for, or when it failed."""
+
+    value: float
+    custom: dict[str, Scalar]
+    gradient: Array | None = None
+    grad_norm: float | None = None
+
+
+class Computed(NamedTuple):
+    """A regularizer's output, and the weighted gradient that it adds to the combined loss's."""
+
+    output: RegularizerOutput
+    gradient: Array | None
+
+    def measurements(self) -> dict[str, float | None]:
+        """Return what the stop event says besides the duration."""
+        output = self.output
+        return {"value": output.value, "contribution": output.contribution, "grad_norm": output.grad_norm}
+
+
+def regularizer_span(regularizer: Regularizer) -> runtime.Span:
+    """Make the span, not yet entered, of one computation of a regularizer."""
+    return runtime.span(
+        "tinkex.regularizer.compute",
+        {"regularizer_name": regularizer.name, "weight": regularizer.weight, "async": regularizer.async_},
+    )
+
+
+def compute(regularizer: Regularizer, data: object, at: Array, track_grad_norms: bool) -> Computed:
+    """Compute one regularizer in this thread. Raises what its function raises, and InvalidValue for a bad result."""
+    what = f"regularizer {regularizer.name!r}"
+    fn = _awaited(what, regularizer.fn) if regularizer.async_ else regularizer.fn
+    term = evaluate(what, fn, data, at, track_grad_norms)
+    output = RegularizerOutput.compute(regularizer.name, term.value, regularizer.weight, term.custom, term.grad_norm)
+    return Computed(output, None if term.gradient is None else regularizer.weight * term.gradient)
+
+
+def evaluate(what: str, fn: TermFunction, data: object, at: Array, track_grad_norms: bool) -> Term:
+    """Call a term's function at a point, and once more for its gradient if asked for.
+
+    >>> evaluate("base loss", lambda data, x: (x.sum(), {"n": x.size}), None, np.array([1.0, 2.0]), False)
+    Term(value=3.0, custom={'n': 2}, gradient=None, grad_norm=None)
+    """
+    value, custom = _split(fn(data, at))
+    number = _plain(value)
+    if not isinstance(number, int | float):
+        raise expected(f"{what} to return a scalar or (scalar, metrics)", value)
+    if not math.isfinite(number):
+        raise expected(f"{what} to return a finite value", number, "JSON has neither NaN nor infinity.")
+    if not isinstance(custom, Mapping):
+        raise expected(f"the metrics of {what} to be a mapping", custom)
+    term = Term(float(number), {key: _plain(scalar) for key, scalar in custom.items()})
+    if not track_grad_norms:
+        return term
+    try:
+        slope = gradient(lambda x: _split(fn(data, x))[0], at)
+    except Exception as reason:  # noqa: BLE001 - the term's own code, and whatever autograd makes of it
+        logger.opt(exception=reason).warning("expected {} to have a gradient, got: {!r}", what, reason)
+        return term
+    grad_norm = _finite_norm(what, slope)
+    return term if grad_norm is None else term._replace(gradient=slope, grad_norm=grad_norm)
+
+
+def combined_norm(gradients: list[Array | None]) -> float | None:
+    """Return the norm of the sum of the terms' weighted gradients; None when one of them is unknown.
+
+    Differentiation is linear, so this is the norm of the gradient of the combined loss, without another gradient.
+
+    >>> combined_norm([np.array([1.0, 1.0, 1.0]), np.array([1.0, 2.0, 3.0])])
+    5.385164807134504
+    """
+    known = [each for each in gradients if each is not None]
+    return None if len(known) < len(gradients) else _finite_norm("the combined loss", np.sum(known, axis=0))
+
+
+def _finite_norm(what: str, slope: Array) -> float | None:
+    length = norm(slope)
+    if math.isfinite(length):
+        return length
+    logger.warning("expected the gradient of {} to be finite, got norm {}; it is left out", what, length)
+    return None
+
+
+def _awaited(what: str, fn: TermFunction) -> TermFunction:
+    def call(data: object, x: Any) -> Any:
+        result = fn(data, x)
+        if not inspect.iscoroutine(result):
+            raise expected(f"{what} to return a coroutine", result, "Write it with async def, or drop async_=True.")
+        return asyncio.run(result)
+
+    return call
+
+
+def _split(result: Any) -> tuple[Any, Any]:
+    return result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+
+
+def _plain(scalar: Any) -> Any:
+    """Turn a numpy scalar or 0-d array into Python's number."""
+    return scalar.item() if isinstance(scalar, np.generic | np.ndarray) and scalar.ndim == 0 else scalar

@@ -1,0 +1,264 @@
+"""A client of a remote training service: JSON over HTTP, retried, with its queue watched.
+
+Owns the events `tinkex.http.request` (a span around one request with all its retries) and `tinkex.queue.state_change`.
+It blocks, so it belongs on plain threads, not in green actors; several threads may share one client, since every
+attempt has a connection of its own. It never follows redirects and never reads more than 4 MiB.
+"""
+
+from __future__ import annotations
+
+import http.client
+import math
+import time
+import uuid
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import tenacity
+
+import runtime
+from runtime.errors import BeamstalkError, expected
+
+__all__ = ["HttpError", "QueueState", "RequestFailed", "Response", "TrainingClient"]
+
+QueueState = Literal["active", "paused_rate_limit", "paused_capacity", "unknown"]
+
+_STATES: dict[str, QueueState] = {
+    "active": "active",
+    "paused_rate_limit": "paused_rate_limit",
+    "paused_capacity": "paused_capacity",
+}
+
+RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
+"""Answers that may be different next time."""
+
+_MAX_BODY_BYTES = 4 * 1024 * 1024
+_MAX_PAUSE_S = 60.0
+
+
+class HttpError(BeamstalkError):
+    """Tell that the service answered, retries included, with another status than 2xx."""
+
+    def __init__(self, method: str, path: str, response: Response) -> None:
+        super().__init__(f"expected {method} {path} to be answered with 2xx, got: {response.status}")
+        self.response = response
+
+
+class RequestFailed(BeamstalkError):
+    """Tell that the service took a request, and failed at it; `.error` is its word on that."""
+
+    def __init__(self, request_id: str, error: object) -> None:
+        super().__init__(f"expected request {request_id!r} to succeed, got: {error!r}")
+        self.request_id = request_id
+        self.error = error
+
+
+class Response(msgspec.Struct, frozen=True):
+    """The answer to one request: `retry_count` is 0 when the first attempt got it."""
+
+    status: int
+    body: bytes
+    retry_after_s: float | None = None
+    retry_count: int = 0
+
+    @property
+    def is_ok(self) -> bool:
+        """Tell whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+
+class _Progress(msgspec.Struct):
+    """How far the service is with a request."""
+
+    status: Literal["pending", "completed", "failed"]
+    queue_state: str | None = None
+    queue_state_reason: str | None = None
+    retry_after_ms: int | None = None
+    result: Any = None
+    error: Any = None
+
+    @property
+    def retry_after_s(self) -> float | None:
+        return None if self.retry_after_ms is None else max(self.retry_after_ms, 0) / 1000
+
+
+class TrainingClient:
+    """Talk to a training service at `base_url` (http or https).
+
+    Options:
+    - `pool_type` ("default"): a label for the events.
+    - `max_retries` (3): attempts after the first.
+    - `timeout_s` (30): of one attempt's connecting, and of each of its reads.
+    - `pause` (exponential up to 8 s, full jitter): between attempts, any tenacity wait. A Retry-After of the service
+      overrides it, up to 60 s.
+    - `sleep` (time.sleep): what waits, given seconds.
+
+    >>> TrainingClient("ftp://example.org")
+    Traceback (most recent call last):
+    runtime.errors.InvalidValue: expected base_url to be http(s)://host[:port], got: 'ftp://example.org'
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        pool_type: str = "default",
+        max_retries: int = 3,
+        timeout_s: float = 30.0,
+        pause: tenacity.wait.wait_base | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        url = urlsplit(base_url)
+        # Credentials would end up in the metadata of every event.
+        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+            shown = base_url if "@" not in base_url else "a URL with credentials"
+            raise expected("base_url to be http(s)://host[:port]", shown)
+        if not isinstance(max_retries, int) or max_retries < 0:
+            raise expected("max_retries to be a whole number >= 0", max_retries)
+        self._base_url = base_url.rstrip("/")
+        self._host, self._port, self._prefix = url.hostname, url.port, url.path.rstrip("/")
+        self._connection = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        self._pool_type = pool_type
+        self._max_retries = max_retries
+        self._timeout_s = timeout_s
+        self._pause = pause or tenacity.wait_random_exponential(multiplier=0.5, max=8.0)
+        self._sleep = sleep
+
+    def request(self, method: str, path: str, body: object = None) -> Response:
+        """Send a request, again while it fails in a way that may pass, and return the answer, whatever its status.
+
+        `body` is sent as JSON. All attempts carry one Idempotency-Key. Emits `tinkex.http.request.start` (method, path
+        without its query, pool_type, base_url), then `.stop` (+ result: ok for 2xx, else error; retry_count), or
+        `.exception` (+ retry_count) when no attempt got an answer; its reason is then raised: OSError or
+        http.client.HTTPException.
+        """
+        content = b"" if body is None else msgspec.json.encode(body)
+        headers = {"Accept": "application/json", "Idempotency-Key": str(uuid.uuid4())}
+        if content:
+            headers["Content-Type"] = "application/json"
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._max_retries + 1),
+            wait=self._wait,
+            retry=tenacity.retry_if_exception_type((OSError, http.client.HTTPException))
+            | tenacity.retry_if_result(lambda response: response.status in RETRIED_STATUSES),
+            retry_error_callback=_last_outcome,
+            sleep=self._sleep,
+        )
+        metadata = {
+            "method": method,
+            "path": path.partition("?")[0],
+            "pool_type": self._pool_type,
+            "base_url": self._base_url,
+        }
+        with runtime.span("tinkex.http.request", metadata) as span:
+            try:
+                response = retrying(self._attempt, method, path, content, headers)
+            finally:
+                retry_count = retrying.statistics.get("attempt_number", 1) - 1
+                span.metadata["retry_count"] = retry_count
+            span.metadata["result"] = "ok" if response.is_ok else "error"
+        return msgspec.structs.replace(response, retry_count=retry_count)
+
+    def post(self, path: str, body: object) -> Any:
+        """Send JSON and return the JSON of the answer. Raises HttpError for any status but 2xx, else as `request`."""
+        response = self.request("POST", path, body)
+        if not response.is_ok:
+            raise HttpError("POST", path, response)
+        return msgspec.json.decode(response.body)
+
+    def run(self, path: str, body: object, timeout_s: float = 300.0) -> Any:
+        """Have the service do some work, wait for it at most `timeout_s`, and return its result.
+
+        POST `path` answers {"request_id": …}; then POST /api/v1/retrieve_future {"request_id": …} answers {"status":
+        "pending" | "completed" | "failed", …} until it is over. While pending it may name its queue's state; whenever
+        that state or its reason is another than before, emits `tinkex.queue.state_change` (request_id, queue_state,
+        reason). Raises RequestFailed, TimeoutError, and as `post`.
+        """
+        request_id = msgspec.convert(self.post(path, body)["request_id"], str)
+        queue = _Queue(request_id)
+
+        def ask() -> _Progress:
+            answer = self.post("/api/v1/retrieve_future", {"request_id": request_id})
+            progress = msgspec.convert(answer, _Progress)
+            queue.watch(progress)
+            return progress
+
+        polling = tenacity.Retrying(
+            stop=tenacity.stop_after_delay(timeout_s),
+            wait=self._wait,
+            retry=tenacity.retry_if_result(lambda progress: progress.status == "pending"),
+            retry_error_callback=_last_outcome,
+            sleep=self._sleep,
+        )
+        progress = polling(ask)
+        if progress.status == "failed":
+            raise RequestFailed(request_id, progress.error)
+        if progress.status == "pending":
+            raise TimeoutError(f"expected request {request_id!r} to be over within {timeout_s} s, got: still pending")
+        return progress.result
+
+    def _attempt(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> Response:
+        connection = self._connection(self._host, self._port, timeout=self._timeout_s)
+        try:
+            connection.request(method, self._prefix + path, content or None, headers)
+            answer = connection.getresponse()
+            body = answer.read(_MAX_BODY_BYTES + 1)
+            if len(body) > _MAX_BODY_BYTES:
+                raise BeamstalkError(f"expected {method} {path} to be answered with at most {_MAX_BODY_BYTES} bytes")
+            return Response(answer.status, body, _retry_after_s(answer.headers.get("Retry-After")))
+        finally:
+            connection.close()
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """Choose the pause before the next attempt: what the service asked for, else ours."""
+        outcome = state.outcome
+        if outcome is not None and not outcome.failed:
+            asked_s: float | None = outcome.result().retry_after_s
+            if asked_s is not None:
+                return min(asked_s, _MAX_PAUSE_S)
+        return self._pause(state)
+
+
+class _Queue:
+    """The state of the service's queue, as seen by one request."""
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._seen: tuple[QueueState, str | None] | None = None
+
+    def watch(self, progress: _Progress) -> None:
+        """Emit a state, or a reason for it, that is another than before."""
+        if progress.queue_state is None:
+            return
+        state = _STATES.get(progress.queue_state, "unknown")
+        if self._seen != (state, progress.queue_state_reason):
+            self._seen = state, progress.queue_state_reason
+            metadata = {"request_id": self._request_id, "queue_state": state, "reason": progress.queue_state_reason}
+            runtime.execute("tinkex.queue.state_change", {}, metadata)
+
+
+def _last_outcome(state: tenacity.RetryCallState) -> Any:
+    """Return the last answer, or raise what the last attempt raised."""
+    assert state.outcome is not None
+    return state.outcome.result()
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """Read a Retry-After header: seconds, or a date.
+
+    >>> _retry_after_s("1.5"), _retry_after_s("soon"), _retry_after_s("Thu, 01 Jan 1970 00:00:00 GMT")
+    (1.5, None, 0.0)
+    """
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None

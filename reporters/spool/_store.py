@@ -1,0 +1,337 @@
+"""The spool's tables and what is done to them, one transaction at a time.
+
+Only the spool's writer thread uses a store; nothing here is thread-safe and everything may block on the disk. `begin`,
+then any number of operations, then `commit`, which answers with what they changed, or `rollback`, which leaves the
+counts as they were. Two tables: `records` wait for delivery in the order of arrival, `dead_letters` for a person.
+
+Each record carries a CRC of its id, class and payload, because SQLite has none for what is inside its pages: a flipped
+byte must not be delivered as if it were what the caller committed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reporters.spool._model import DeadLetter, Record, RecordClass, Synchronous
+
+APPLICATION_ID = 0x6265616D  # "beam"
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE records (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, class TEXT NOT NULL, payload BLOB NOT NULL, crc INTEGER NOT NULL,
+    created_ns INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+    lease INTEGER NOT NULL DEFAULT 0,  -- 0: free
+    due_ns INTEGER NOT NULL DEFAULT 0  -- leased until; 0: free
+) STRICT;
+CREATE INDEX records_by_class ON records (class, seq);
+CREATE TABLE dead_letters (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, class TEXT NOT NULL, payload BLOB NOT NULL,
+    created_ns INTEGER NOT NULL, attempts INTEGER NOT NULL, died_ns INTEGER NOT NULL, kind TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+"""
+_LOG_LIMIT_BYTES = 8 << 20
+_EXPIRE_AT_MOST = 10_000
+_REASON_LENGTH = 500
+
+Changes = Counter[tuple[str, str]]
+"""What a transaction did, by (class, what): "committed", "dead_lettered:expired", "refused:full_rows", …"""
+
+
+class Usage:
+    """How much of a class is on disk; `oldest_ns`, when its first record was created, is right after each commit."""
+
+    __slots__ = ("bytes", "leased", "oldest_ns", "rows")
+
+    def __init__(self, rows: int = 0, bytes: int = 0, leased: int = 0, oldest_ns: int = 0) -> None:
+        self.rows = rows
+        self.bytes = bytes
+        self.leased = leased
+        self.oldest_ns = oldest_ns
+
+    def copy(self) -> Usage:
+        """Return an independent copy."""
+        return Usage(self.rows, self.bytes, self.leased, self.oldest_ns)
+
+
+def checksum(record_id: str, record_class: str, payload: bytes) -> int:
+    """Return the CRC that is stored with a record."""
+    return zlib.crc32(payload, zlib.crc32(f"{record_id}\0{record_class}".encode("utf-8", "replace")))
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open a database file in autocommit mode. Text that is no longer UTF-8 reads as such and fails its checksum."""
+    uri = path.absolute().as_uri() + ("?mode=ro" if read_only else "")
+    connection = sqlite3.connect(uri, timeout=1.0, isolation_level=None, check_same_thread=False, uri=True)
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return connection
+
+
+def create_schema(connection: sqlite3.Connection) -> None:
+    """Make an empty database a spool."""
+    connection.executescript(
+        f"BEGIN;{_SCHEMA}PRAGMA application_id={APPLICATION_ID};PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
+    )
+
+
+class Store:
+    """The open database. `classes` bounds the classes it knows; others found on disk get the default bounds."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        classes: Mapping[str, RecordClass],
+        synchronous: Synchronous,
+        max_dead_letters: int,
+    ) -> None:
+        self._sql = connection
+        self._classes = dict(classes)
+        self._max_dead_letters = max_dead_letters
+        self._leases = 0
+        self._sql.execute(f"PRAGMA synchronous={synchronous}")
+        self._sql.execute(f"PRAGMA journal_size_limit={_LOG_LIMIT_BYTES}")
+        # Whoever held a lease is gone: this process holds the lock and has leased nothing yet.
+        self._sql.execute("UPDATE records SET lease = 0, due_ns = 0 WHERE lease != 0 OR due_ns != 0")
+        self.usage = {
+            name: Usage(rows, size)
+            for name, rows, size in self._sql.execute(
+                "SELECT class, count(*), sum(length(payload)) FROM records GROUP BY class"
+            )
+        }
+        self._find_oldest()
+        self.dead_letters: int = self._sql.execute("SELECT count(*) FROM dead_letters").fetchone()[0]
+        self._changes: Changes = Counter()
+        self._before: tuple[dict[str, Usage], int] = ({}, 0)
+
+    # -- transactions ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        self._sql.execute("BEGIN IMMEDIATE")
+        self._before = ({name: usage.copy() for name, usage in self.usage.items()}, self.dead_letters)
+        self._changes = Counter()
+
+    def commit(self) -> Changes:
+        """Make it durable (as far as `synchronous` says) and answer what it changed."""
+        self._find_oldest()
+        self._sql.execute("COMMIT")
+        return self._changes
+
+    def rollback(self) -> None:
+        """Undo what was done since `begin`; harmless when SQLite has done so already."""
+        self.usage, self.dead_letters = self._before
+        if self._sql.in_transaction:
+            self._sql.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Fold the log into the database file and close it."""
+        self._sql.close()
+
+    # -- operations, inside a transaction ----------------------------------------------------------------------------
+
+    def put(self, name: str, record_id: str, payload: bytes, now_ns: int) -> str:
+        """Insert a record; answer "committed", "duplicate" or "refused:<why>"."""
+        outcome = self._admit(name, record_id, payload, now_ns)
+        if not outcome:
+            self._insert(name, record_id, payload, now_ns)
+            outcome = "committed"
+        self._changes[name, outcome] += 1
+        return outcome
+
+    def restore(self, name: str, record_id: str, payload: bytes, created_ns: int, attempts: int) -> bool:
+        """Take over a record read from elsewhere, beyond any bound; False when it is there already."""
+        if self._sql.execute("SELECT 1 FROM records WHERE id = ?", (record_id,)).fetchone():
+            return False
+        self._insert(name, record_id, payload, created_ns, attempts)
+        return True
+
+    def lease(self, name: str, max_rows: int, max_bytes: int, until_ns: int, now_ns: int) -> tuple[int, list[Record]]:
+        """Hand out the oldest free records, at least one if there is any; answer the lease's number and them."""
+        self.expire(name, now_ns)
+        self._leases += 1
+        taken: list[Record] = []
+        rows: list[tuple[int, int, int]] = []
+        corrupt: list[tuple[int, str, bytes]] = []
+        size = 0
+        for seq, record_id, payload, crc, created_ns, attempts, lease in self._sql.execute(
+            "SELECT seq, id, payload, crc, created_ns, attempts, lease FROM records"
+            " WHERE class = ? AND due_ns <= ? AND created_ns >= ? ORDER BY seq LIMIT ?",
+            (name, now_ns, self._expiry_ns(name, now_ns), max_rows),
+        ):
+            if not isinstance(payload, bytes) or checksum(record_id, name, payload) != crc:
+                corrupt.append((seq, record_id, payload))
+                continue
+            if taken and size + len(payload) > max_bytes:
+                break
+            size += len(payload)
+            taken.append(Record(record_id, payload, created_ns, attempts + 1))
+            rows.append((self._leases, until_ns, seq))
+            self._usage(name).leased += not lease
+        for seq, record_id, _ in corrupt:
+            self._bury(seq, name, now_ns, "corrupt", f"the stored bytes of {record_id} are not those committed")
+        self._sql.executemany("UPDATE records SET lease = ?, due_ns = ?, attempts = attempts + 1 WHERE seq = ?", rows)
+        return self._leases, taken
+
+    def delivered(self, name: str, ids: Iterable[str]) -> None:
+        """Forget records that have arrived, whoever holds the lease by now."""
+        for record_id in ids:
+            for seq, size, lease in self._sql.execute(
+                "SELECT seq, length(payload), lease FROM records WHERE id = ?", (record_id,)
+            ).fetchall():
+                self._delete(seq, name, size, lease)
+                self._changes[name, "delivered"] += 1
+
+    def release(self, lease: int, ids: Iterable[str]) -> None:
+        """Give records back for the next lease, unless this lease has run out and another holds them."""
+        for record_id in ids:
+            found = self._sql.execute(
+                "UPDATE records SET lease = 0, due_ns = 0 WHERE id = ? AND lease = ? RETURNING class",
+                (record_id, lease),
+            ).fetchall()
+            for (name,) in found:
+                self._usage(name).leased -= 1
+
+    def bury(self, name: str, lease: int, ids: Iterable[str], now_ns: int, kind: str, reason: str) -> None:
+        """Move records of this lease to the dead letters."""
+        for record_id in ids:
+            for (seq,) in self._sql.execute(
+                "SELECT seq FROM records WHERE id = ? AND lease = ?", (record_id, lease)
+            ).fetchall():
+                self._bury(seq, name, now_ns, kind, reason)
+
+    def expire(self, name: str, now_ns: int) -> None:
+        """Part with records that have grown too old, from the oldest on, unless they are being delivered."""
+        bounds = self._bounds(name)
+        for _ in range(_EXPIRE_AT_MOST):
+            oldest = self._oldest_free(name, now_ns)
+            if oldest is None or oldest[1] >= self._expiry_ns(name, now_ns):
+                return
+            seq, _, size, lease = oldest
+            if bounds.when_expired == "dead_letter":
+                self._bury(seq, name, now_ns, "expired", f"older than {bounds.max_age_s:g} s")
+            else:
+                self._delete(seq, name, size, lease)
+                self._changes[name, "expired"] += 1
+
+    def revive(self, name: str, now_ns: int) -> int:
+        """Move the dead letters of a class back among its records, as far as its bounds allow; answer how many."""
+        bounds, revived = self._bounds(name), 0
+        for seq, record_id, payload in self._sql.execute(
+            "SELECT seq, id, payload FROM dead_letters WHERE class = ? ORDER BY seq LIMIT ?", (name, bounds.max_rows)
+        ).fetchall():
+            usage = self._usage(name)
+            if usage.rows >= bounds.max_rows or usage.bytes + len(payload) > bounds.max_bytes:
+                break
+            if self.restore(name, record_id, payload, now_ns, 0):
+                self._changes[name, "revived"] += 1
+                revived += 1
+            self._sql.execute("DELETE FROM dead_letters WHERE seq = ?", (seq,))
+            self.dead_letters -= 1
+        return revived
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read_dead_letters(self, name: str | None, limit: int) -> list[DeadLetter]:
+        """Return the newest dead letters of a class, or of all."""
+        rows = self._sql.execute(
+            "SELECT id, class, payload, created_ns, attempts, died_ns, kind, reason FROM dead_letters"
+            " WHERE ? IS NULL OR class = ? ORDER BY seq DESC LIMIT ?",
+            (name, name, limit),
+        )
+        return [DeadLetter(*row) for row in rows]
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _bounds(self, name: str) -> RecordClass:
+        return self._classes.setdefault(name, RecordClass(name))
+
+    def _find_oldest(self) -> None:
+        for name, usage in self.usage.items():
+            first = self._sql.execute(
+                "SELECT created_ns FROM records WHERE class = ? ORDER BY seq LIMIT 1", (name,)
+            ).fetchone()
+            usage.oldest_ns = first[0] if first else 0
+
+    def _usage(self, name: str) -> Usage:
+        return self.usage.setdefault(name, Usage())
+
+    def _admit(self, name: str, record_id: str, payload: bytes, now_ns: int) -> str:
+        """Say why a record cannot be inserted, after making room if the class's policy is to; "" when it can."""
+        twin = self._sql.execute("SELECT class, crc FROM records WHERE id = ?", (record_id,)).fetchone()
+        if twin is not None:
+            same = twin == (name, checksum(record_id, name, payload))
+            return "duplicate" if same else "refused:id_conflict"
+        bounds, usage = self._bounds(name), self._usage(name)
+        if len(payload) > bounds.max_bytes:
+            return "refused:too_large"
+        while True:
+            full = usage.rows >= bounds.max_rows or usage.bytes + len(payload) > bounds.max_bytes
+            if not full:
+                return ""
+            if bounds.when_full == "refuse" or not self._evict_oldest(name, now_ns):
+                return "refused:full_rows" if usage.rows >= bounds.max_rows else "refused:full_bytes"
+
+    def _evict_oldest(self, name: str, now_ns: int) -> bool:
+        oldest = self._oldest_free(name, now_ns)
+        if oldest is None:
+            return False
+        seq, _, size, lease = oldest
+        self._delete(seq, name, size, lease)
+        self._changes[name, "evicted"] += 1
+        return True
+
+    def _oldest_free(self, name: str, now_ns: int) -> tuple[int, int, int, int] | None:
+        """Find the oldest record that nobody delivers at the moment: (seq, created_ns, size, lease)."""
+        row: tuple[int, int, int, int] | None = self._sql.execute(
+            "SELECT seq, created_ns, length(payload), lease FROM records"
+            " WHERE class = ? AND due_ns <= ? ORDER BY seq LIMIT 1",
+            (name, now_ns),
+        ).fetchone()
+        return row
+
+    def _expiry_ns(self, name: str, now_ns: int) -> int:
+        return now_ns - int(self._bounds(name).max_age_s * 1e9)
+
+    def _insert(self, name: str, record_id: str, payload: bytes, created_ns: int, attempts: int = 0) -> None:
+        self._sql.execute(
+            "INSERT INTO records (id, class, payload, crc, created_ns, attempts) VALUES (?, ?, ?, ?, ?, ?)",
+            (record_id, name, payload, checksum(record_id, name, payload), created_ns, attempts),
+        )
+        usage = self._usage(name)
+        usage.rows += 1
+        usage.bytes += len(payload)
+
+    def _delete(self, seq: int, name: str, size: int, lease: int) -> None:
+        self._sql.execute("DELETE FROM records WHERE seq = ?", (seq,))
+        usage = self._usage(name)
+        usage.rows -= 1
+        usage.bytes -= size
+        usage.leased -= bool(lease)
+
+    def _bury(self, seq: int, name: str, now_ns: int, kind: str, reason: str) -> None:
+        row: tuple[Any, ...] = self._sql.execute(
+            "SELECT id, payload, created_ns, attempts, length(payload), lease FROM records WHERE seq = ?", (seq,)
+        ).fetchone()
+        record_id, payload, created_ns, attempts, size, lease = row
+        # A twin that died earlier makes room: the same id holds the same payload.
+        self.dead_letters -= self._sql.execute("DELETE FROM dead_letters WHERE id = ?", (record_id,)).rowcount
+        self._sql.execute(
+            "INSERT INTO dead_letters (id, class, payload, created_ns, attempts, died_ns, kind, reason)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (record_id, name, payload, created_ns, attempts, now_ns, kind, reason[:_REASON_LENGTH]),
+        )
+        self._delete(seq, name, size, lease)
+        self._changes[name, f"dead_lettered:{kind}"] += 1
+        self.dead_letters += 1
+        surplus = self.dead_letters - self._max_dead_letters
+        if surplus > 0:
+            self._sql.execute(
+                "DELETE FROM dead_letters WHERE seq IN (SELECT seq FROM dead_letters ORDER BY seq LIMIT ?)", (surplus,)
+            )
+            self.dead_letters -= surplus
+            self._changes[name, "dead_discarded"] += surplus

@@ -1,0 +1,46 @@
+"""beamstalk's kernel: emit events, attach handlers.
+
+>>> import runtime
+>>> runtime.execute("shop.order.placed", {"amount": 12.5}, {"currency": "EUR"})
+"""
+
+from loguru import logger as _logger
+
+from runtime._dispatch import Emitter, event, execute
+from runtime._events import Event
+from runtime._handlers import (
+    DeadLetter,
+    HandlerInfo,
+    HandlerOptions,
+    attach,
+    attach_many,
+    dead_letters,
+    detach,
+    list_handlers,
+    reattach,
+    subscribe,
+    unsubscribe,
+)
+from runtime._spans import Span, span
+
+__all__ = [
+    "DeadLetter",
+    "Emitter",
+    "Event",
+    "HandlerInfo",
+    "HandlerOptions",
+    "Span",
+    "attach",
+    "attach_many",
+    "dead_letters",
+    "detach",
+    "event",
+    "execute",
+    "list_handlers",
+    "reattach",
+    "span",
+    "subscribe",
+    "unsubscribe",
+]
+
+_logger.disable("runtime")

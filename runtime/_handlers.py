@@ -1,0 +1,374 @@
+"""The handler table: what is attached to which events, kept by the kernel so that no actor's death can lose it.
+
+`attach` and `detach` change the table under its lock, from any thread, and then tell the router (the registry actor)
+to publish a new routing snapshot and to start or stop the handler's actor. Without a router (the runtime is stopped,
+or the registry actor is just being restarted) the change is kept: whoever becomes router adopts the whole table.
+"""
+
+from __future__ import annotations
+
+import traceback
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from runtime import _native
+from runtime._dispatch import Routes, Subscriber
+from runtime._events import Event, Name, canonical
+from runtime._mailbox import Mailbox, MailboxStatistics, Policy
+from runtime.errors import AlreadyExists, NotFound, expected
+
+Handler: TypeAlias = Callable[[str, dict[str, Any], dict[str, Any], Any], object]
+State = Literal["waiting", "running", "gave_up"]
+OnFailure = Literal["restart", "detach"]
+CARRIERS = ("thread", "green")
+
+
+class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `attach`.
+
+    `carrier`: where the handler runs, `thread` (may block) or `green` (cooperative, on the runtime's hub).
+    `capacity`: events that may wait (default 10,000); `policy` when full: drop_newest, drop_oldest, sample, block
+    (`block_s`: how long the emitter may then wait). `on_failure`: `restart` (the actor is restarted, after a pause that
+    grows; more than `max_restarts` in `max_seconds` and it is parked as gave_up) or `detach` (telemetry's own rule).
+    `dead_letters`: how many failed events are kept with their traceback. `owner`: detach when this object or actor goes.
+    """
+
+    carrier: str = "thread"
+    capacity: int = 10_000
+    policy: Policy = "drop_newest"
+    block_s: float = 1.0
+    on_failure: OnFailure = "restart"
+    max_restarts: int = 10
+    max_seconds: float = 60.0
+    dead_letters: int = 100
+    owner: Any = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """An event that its handler failed on, with the formatted traceback and the calendar time (ns) of the failure."""
+
+    event: Event
+    traceback: str
+    time_ns: int
+
+
+class HandlerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One (handler, event) pair as `list_handlers` shows it."""
+
+    id: str
+    event: str
+    handler: Handler
+    config: Any
+    carrier: str
+    state: State
+    restarts: int
+    mailbox: MailboxStatistics
+
+
+class Attachment:
+    """One attached handler: its declaration, its mailbox, and what happened to it. Outlives its actors."""
+
+    __slots__ = (
+        "__weakref__",
+        "config",
+        "dead_letters",
+        "events",
+        "handler",
+        "id",
+        "incarnations",
+        "mailbox",
+        "options",
+        "owner",
+        "state",
+    )
+
+    def __init__(
+        self, id: str, events: tuple[str, ...], handler: Handler, config: Any, options: HandlerOptions
+    ) -> None:
+        self.id = id
+        self.events = events
+        self.handler = handler
+        self.config = config
+        self.options = options
+        self.mailbox = Mailbox(options.capacity, options.policy, block_s=options.block_s)
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=options.dead_letters)
+        self.incarnations = 0
+        self.state: State = "waiting"
+        self.owner: object = None
+
+    @property
+    def restarts(self) -> int:
+        return max(0, self.incarnations - 1)
+
+    def detach_soon(self) -> None:
+        """Take it out of the table without waiting for its actor: for code that runs inside that actor, or in a finalizer."""
+        table.discard(self)
+
+    def bury(self, event: Event, error: BaseException, time_ns: int) -> None:
+        """Keep the event that this handler failed on."""
+        self.dead_letters.append(DeadLetter(event, "".join(traceback.format_exception(error)), time_ns))
+
+
+class Router(Protocol):
+    """Who makes changes of the table effective: the registry actor and the supervisor of the handlers."""
+
+    def attached(self, attachment: Attachment) -> None:
+        """Route its events to it and start its actor; returns when both are done."""
+
+    def detached(self, attachment: Attachment, wait: bool) -> None:
+        """Stop routing to it and stop its actor; returns when both are done, or at once without `wait`."""
+
+    def changed(self) -> None:
+        """Route as the table says now; returns when that is done."""
+
+
+class Table:
+    """Every handler of the process, and the sinks (aggregator, reporters) beside them."""
+
+    def __init__(self) -> None:
+        self._lock = _native.RLock()
+        self._attachments: dict[str, Attachment] = {}
+        self._by_event: dict[str, dict[str, Subscriber]] = {}
+        self._sinks: dict[str, tuple[str, ...]] = {}
+        self._snapshot: Routes | None = None
+        self.router: Router | None = None
+
+    def add(self, attachment: Attachment) -> None:
+        with self._lock:
+            if attachment.id in self._attachments:
+                raise AlreadyExists(
+                    f"expected a handler id that is not attached yet, got: {attachment.id!r}. Detach it first"
+                )
+            self._attachments[attachment.id] = attachment
+            self._subscribe(f"handler:{attachment.id}", attachment.events, attachment.mailbox)
+
+    def remove(self, handler_id: str) -> Attachment:
+        with self._lock:
+            attachment = self._attachments.pop(handler_id, None)
+            if attachment is None:
+                raise NotFound(f"expected the id of an attached handler, got: {handler_id!r}")
+            self._unsubscribe(f"handler:{handler_id}", attachment.events)
+            return attachment
+
+    def discard(self, attachment: Attachment) -> None:
+        """Remove an attachment, if it is still there, without waiting for anything."""
+        with self._lock:
+            if self._attachments.get(attachment.id) is not attachment:
+                return
+            self.remove(attachment.id)
+        attachment.mailbox.close()
+        if self.router is not None:
+            self.router.detached(attachment, wait=False)
+
+    def get(self, handler_id: str) -> Attachment | None:
+        return self._attachments.get(handler_id)
+
+    def all(self) -> list[Attachment]:
+        with self._lock:
+            return list(self._attachments.values())
+
+    def park(self, attachment: Attachment) -> None:
+        """Route nothing more to a handler that gave up; it stays listed."""
+        with self._lock:
+            attachment.state = "gave_up"
+            self._unsubscribe(f"handler:{attachment.id}", attachment.events)
+
+    def unpark(self, attachment: Attachment) -> None:
+        """Route to it again."""
+        with self._lock:
+            attachment.state = "waiting"
+            self._subscribe(f"handler:{attachment.id}", attachment.events, attachment.mailbox)
+
+    def set_sink(self, sink_id: str, events: Iterable[str], subscriber: Subscriber) -> None:
+        """Deliver these events to a subscriber that is no handler; replaces an earlier set of the same id."""
+        with self._lock:
+            self.remove_sink(sink_id)
+            names = self._sinks[sink_id] = tuple(dict.fromkeys(events))
+            self._subscribe(f"sink:{sink_id}", names, subscriber)
+
+    def remove_sink(self, sink_id: str) -> None:
+        with self._lock:
+            self._unsubscribe(f"sink:{sink_id}", self._sinks.pop(sink_id, ()))
+
+    def snapshot(self) -> Routes:
+        """The routing snapshot of the table as it is now."""
+        with self._lock:
+            if self._snapshot is None:
+                self._snapshot = {name: tuple(found.values()) for name, found in self._by_event.items()}
+            return self._snapshot
+
+    def _subscribe(self, key: str, events: Iterable[str], subscriber: Subscriber) -> None:
+        for event in events:
+            self._by_event.setdefault(event, {})[key] = subscriber
+        self._snapshot = None
+
+    def _unsubscribe(self, key: str, events: Iterable[str]) -> None:
+        for event in events:
+            found = self._by_event.get(event, {})
+            found.pop(key, None)
+            if not found:
+                self._by_event.pop(event, None)
+        self._snapshot = None
+
+
+table = Table()
+"""The process's handler table."""
+
+
+def attach(handler_id: str, event: Name, handler: Handler, config: Any = None, **options: Any) -> None:
+    """Attach a handler to one event; see `attach_many`.
+
+    >>> def log(event, measurements, metadata, config): ...
+    >>> attach("doc-log", "shop.order.placed", log)
+    >>> detach("doc-log")
+    """
+    _attach(handler_id, (canonical(event),), handler, config, options)
+
+
+def attach_many(
+    handler_id: str, events: Iterable[Name], handler: Handler, config: Any = None, **options: Any
+) -> None:
+    """Attach one handler to several events.
+
+    `handler(event, measurements, metadata, config)` then runs for each of them in an actor of its own, outside the
+    emitter, one event at a time in the order of emission; a slow, hung or crashing handler costs nobody else anything.
+    Any thread may call this; it returns when events reach the handler, at once when the runtime is stopped (the
+    attachment is kept and goes live at start). Options: see `HandlerOptions`.
+
+    Errors: AlreadyExists for an id that is attached; InvalidValue for a bad name, handler or option.
+
+    >>> attach_many("doc-log", ["shop.order.placed", ("shop", "order", "paid")], lambda *event: None, carrier="green")
+    >>> [info.event for info in list_handlers("shop.order")]
+    ['shop.order.placed', 'shop.order.paid']
+    >>> detach("doc-log")
+    """
+    if isinstance(events, str):
+        raise expected("a list of event names", events, f"Write [{events!r}], or use attach")
+    names = tuple(dict.fromkeys(canonical(event) for event in events))
+    if not names:
+        raise expected("at least one event name", [])
+    _attach(handler_id, names, handler, config, options)
+
+
+def _attach(
+    handler_id: str, events: tuple[str, ...], handler: Handler, config: Any, options: Mapping[str, Any]
+) -> None:
+    if not isinstance(handler_id, str) or not handler_id:
+        raise expected("handler_id to be a non-empty string", handler_id)
+    if not callable(handler):
+        raise expected("handler to be callable as handler(event, measurements, metadata, config)", handler)
+    attachment = Attachment(handler_id, events, handler, config, _checked(options))
+    owner = attachment.options.owner
+    if owner is not None:
+        _bind_owner(attachment, owner)
+    table.add(attachment)
+    router = table.router
+    if router is not None:
+        router.attached(attachment)
+
+
+def _checked(options: Mapping[str, Any]) -> HandlerOptions:
+    known = HandlerOptions.__struct_fields__
+    for key in options:
+        if key not in known:
+            raise expected(f"an option of attach ({', '.join(known)})", key)
+    checked = HandlerOptions(**options)
+    if checked.carrier not in CARRIERS:
+        raise expected(f"carrier to be one of {', '.join(CARRIERS)}", checked.carrier)
+    if checked.on_failure not in ("restart", "detach"):
+        raise expected("on_failure to be restart or detach", checked.on_failure)
+    for name in ("max_restarts", "dead_letters"):
+        value = getattr(checked, name)
+        if not isinstance(value, int) or value < 0:
+            raise expected(f"{name} to be a number, zero or more", value)
+    if not checked.max_seconds > 0:
+        raise expected("max_seconds to be a positive number", checked.max_seconds)
+    return checked
+
+
+def _bind_owner(attachment: Attachment, owner: Any) -> None:
+    """Let the attachment go when its owner goes: an actor that ends, or an object that is collected."""
+    try:
+        # The callback may run in any thread and inside the collector, so it must not wait.
+        attachment.owner = weakref.ref(owner, lambda _: attachment.detach_soon())
+    except TypeError:
+        raise expected("owner to be an actor or an object that weak references can point to", owner) from None
+    attachment.options = msgspec.structs.replace(attachment.options, owner=None)
+
+
+def detach(handler_id: str) -> None:
+    """Detach a handler from all its events and end its actor; what it had not handled yet is discarded and counted.
+
+    Any thread; returns when nothing more will be delivered. Errors: NotFound when no such handler is attached.
+    """
+    attachment = table.remove(handler_id)
+    attachment.mailbox.close()
+    router = table.router
+    if router is not None:
+        router.detached(attachment, wait=True)
+
+
+def reattach(handler_id: str) -> None:
+    """Give a handler that gave up another chance: its events are routed to it again and its actor is started.
+
+    Any thread; returns when that is done. Errors: NotFound when no such handler is attached.
+    """
+    attachment = table.get(handler_id)
+    if attachment is None:
+        raise NotFound(f"expected the id of an attached handler, got: {handler_id!r}")
+    if attachment.state == "gave_up":
+        table.unpark(attachment)
+        if table.router is not None:
+            table.router.attached(attachment)
+
+
+def subscribe(sink_id: str, events: Iterable[Name], subscriber: Subscriber) -> None:
+    """Deliver events to a mailbox directly, without a handler: for aggregators and reporters.
+
+    The same id again replaces what it subscribed to before. Any thread; returns when the events are routed.
+    """
+    table.set_sink(sink_id, [canonical(event) for event in events], subscriber)
+    if table.router is not None:
+        table.router.changed()
+
+
+def unsubscribe(sink_id: str) -> None:
+    """Undo `subscribe`; harmless when there is nothing to undo."""
+    table.remove_sink(sink_id)
+    if table.router is not None:
+        table.router.changed()
+
+
+def list_handlers(prefix: Name = "") -> list[HandlerInfo]:
+    """List what is attached below an event prefix, one entry per handler and event; the empty prefix lists all.
+
+    The prefix matches whole segments: "shop" finds "shop.order.placed" and not "shopping.cart".
+    """
+    dotted = canonical(prefix) if prefix else ""
+    return [
+        HandlerInfo(
+            id=attachment.id,
+            event=event,
+            handler=attachment.handler,
+            config=attachment.config,
+            carrier=attachment.options.carrier,
+            state=attachment.state,
+            restarts=attachment.restarts,
+            mailbox=attachment.mailbox.statistics(),
+        )
+        for attachment in table.all()
+        for event in attachment.events
+        if not dotted or event == dotted or event.startswith(dotted + ".")
+    ]
+
+
+def dead_letters(handler_id: str) -> list[DeadLetter]:
+    """Return the events that a handler failed on, oldest first, at most as many as its `dead_letters` option."""
+    attachment = table.get(handler_id)
+    if attachment is None:
+        raise NotFound(f"expected the id of an attached handler, got: {handler_id!r}")
+    return list(attachment.dead_letters)

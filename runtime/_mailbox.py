@@ -1,0 +1,341 @@
+"""The load lane of an actor: a bounded list that any thread fills and one consumer empties, counted exactly.
+
+Any thread may `put`; it appends and, if the consumer is parked, wakes it: no lock, no wait (but for the opt-in `block`
+policy). Only the consumer takes. A mailbox outlives the incarnation that consumes it: the next one adopts it and goes
+on with the next message.
+
+Why a list and not a queue: `append` and `del load[:n]` are single steps under the GIL, an empty list holds no storage (a
+deque 700 bytes), and a batch leaves it in C. Why no counter on the way in: what was accepted follows from what the
+consumer has taken and what still waits, so emitters share no number that could go wrong.
+
+    offered  = accepted + dropped
+    accepted = handled + failed + discarded + pending
+
+hold for every mailbox at every quiet moment. Parking: the consumer publishes `idle` and *then* looks again; a producer
+appends and *then* reads `idle`. Each sees the other's first step, so no wake-up is lost; a superfluous one is harmless.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from runtime import _native
+from runtime._waiting import waiter
+from runtime.errors import expected
+
+EMPTY: Any = object()
+"""What `take` answers when nothing waits; None is a message like any other."""
+
+Policy = Literal["drop_newest", "drop_oldest", "sample", "block"]
+POLICIES = ("drop_newest", "drop_oldest", "sample", "block")
+SAMPLE_EVERY = 10
+_BATCH = 64
+_UNBOUNDED = sys.maxsize
+_CLOSED = -1
+
+# Mailboxes without a bound share this lock: their producers never need it, and their green consumers are one thread.
+_SHARED_LOCK = _native.RLock()
+
+
+class Consumer(Protocol):
+    """Who empties a mailbox."""
+
+    def _wake(self) -> None:
+        """Make the consumer look at its mail soon; called from any thread, often superfluously."""
+
+
+class MailboxStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a mailbox has seen. Counts are messages; exact at every quiet moment."""
+
+    accepted: int
+    handled: int
+    failed: int
+    discarded: int
+    pending: int
+    dropped: dict[str, int]
+    capacity: int | None
+
+    @property
+    def offered(self) -> int:
+        """Every message anybody put: accepted + dropped."""
+        return self.accepted + sum(self.dropped.values())
+
+
+class Mailbox:
+    """Hold an actor's messages until it takes them.
+
+    Options: `capacity` (messages that may wait; None: unbounded), `policy` when full (`drop_newest`; `drop_oldest`;
+    `sample`: above half of the capacity keep one in ten and say so in the event's rate; `block`: the putter waits up
+    to `block_s` seconds), `lazy` (do not wake the consumer before so many wait; it looks by itself now and then).
+
+    >>> box = Mailbox(capacity=2)
+    >>> [box.put(n) for n in (1, 2, 3)]
+    [True, True, False]
+    >>> box.take(), box.settle(None)
+    (1, True)
+    >>> s = box.statistics()
+    >>> (s.offered, s.accepted, s.handled, s.pending, s.dropped)
+    (3, 2, 1, 1, {'full': 1})
+    """
+
+    __slots__ = (
+        "_batch",
+        "_dropped",
+        "_inflight",
+        "limit",
+        "_lock",
+        "_room",
+        "_sampled",
+        "_taken",
+        "block_s",
+        "capacity",
+        "consumer",
+        "discarded",
+        "failed",
+        "handled",
+        "idle",
+        "lazy",
+        "load",
+        "policy",
+    )
+
+    def __init__(
+        self, capacity: int | None = None, policy: Policy = "drop_newest", *, block_s: float = 1.0, lazy: int = 0
+    ) -> None:
+        if capacity is not None and (not isinstance(capacity, int) or isinstance(capacity, bool) or capacity < 1):
+            raise expected("capacity to be a positive number of messages or None", capacity)
+        if policy not in POLICIES:
+            raise expected(f"policy to be one of {', '.join(POLICIES)}", policy)
+        if not block_s > 0:
+            raise expected("block_s to be a positive number of seconds", block_s)
+        self.load: list[Any] = []
+        self.idle = False
+        self.lazy = lazy
+        self.consumer: Consumer | None = None
+        self.capacity = capacity
+        self.policy: Policy = policy
+        self.block_s = block_s
+        self.handled = 0
+        self.failed = 0
+        self.discarded = 0
+        self.limit = self._capacity_limit()
+        self._batch: list[Any] | None = None
+        self._inflight = 0
+        self._taken = 0
+        self._dropped: Counter[str] | None = None
+        self._sampled = 0
+        self._room: list[Any] | None = None
+        self._lock = _SHARED_LOCK if capacity is None else _native.RLock()
+
+    # -- producers: any thread ---------------------------------------------------------------------------------------
+
+    def put(self, message: Any) -> bool:
+        """Offer a message; tell whether it was accepted. Any thread; blocks only under the policy `block`."""
+        load = self.load
+        if len(load) >= self.limit:
+            return self.put_when_full(message)
+        load.append(message)
+        if self.idle and len(load) > self.lazy:
+            self.wake()
+        return True
+
+    def wake(self) -> None:
+        """Make the consumer, if there is one, look at its mail."""
+        consumer = self.consumer
+        if consumer is not None:
+            self.idle = False
+            consumer._wake()
+
+    def put_when_full(self, message: Any) -> bool:
+        with self._lock:
+            if self.limit == _CLOSED:
+                return self._drop("closed")
+            if self.policy == "sample":
+                return self._put_sampled(message)
+            if self.policy == "drop_oldest" and self.load:
+                self.load.pop(0)
+                self.load.append(message)
+                self._drop("oldest")
+                return True
+            if self.policy != "block":
+                return self._drop("full")
+        return self._put_when_room(message)
+
+    def _drop(self, reason: str) -> bool:
+        if self._dropped is None:
+            self._dropped = Counter()
+        self._dropped[reason] += 1
+        return False
+
+    def _put_sampled(self, message: Any) -> bool:
+        self._sampled += 1
+        if self._sampled % SAMPLE_EVERY:
+            return self._drop("sampled")
+        if len(self.load) >= (self.capacity or _UNBOUNDED):
+            # The one that would have stood for ten is lost as well; nobody takes its place, and the count says so.
+            return self._drop("full")
+        self.load.append(msgspec.structs.replace(message, rate=message.rate / SAMPLE_EVERY))
+        if self.idle:
+            self.wake()
+        return True
+
+    def _put_when_room(self, message: Any) -> bool:
+        """Wait at most `block_s` for the consumer to take something; drop what finds no room by then."""
+        deadline_ns = time.monotonic_ns() + int(self.block_s * 1e9)
+        while True:
+            waiting = waiter()
+            with self._lock:
+                if self.limit == _CLOSED:
+                    return self._drop("closed")
+                if len(self.load) < self.limit:
+                    self.load.append(message)
+                    break
+                left_s = (deadline_ns - time.monotonic_ns()) / 1e9
+                if left_s <= 0:
+                    return self._drop("full")
+                if self._room is None:
+                    self._room = []
+                self._room.append(waiting)
+            waiting.wait(left_s)
+        if self.idle:
+            self.wake()
+        return True
+
+    # -- the consumer ------------------------------------------------------------------------------------------------
+
+    def adopt(self, consumer: Consumer) -> None:
+        """Make `consumer` the one that takes from now on; what waits goes to it."""
+        with self._lock:
+            self.consumer = consumer
+            self.idle = False
+
+    def park(self) -> bool:
+        """Publish that the consumer sleeps; False when mail has come meanwhile and it must look again."""
+        self.idle = True
+        if (self._batch or len(self.load) > self.lazy) and self.idle:
+            self.idle = False
+            return False
+        return True
+
+    def take(self) -> Any:
+        """Take the next message into the consumer's hands, or answer EMPTY. Settle it before the next take."""
+        batch = self._batch
+        if not batch:
+            if not self.load:
+                return EMPTY
+            batch = self._refill(self._batch_size())
+            batch.reverse()
+        message = batch.pop()
+        self._inflight = 1
+        return message
+
+    def take_all(self, at_most: int) -> list[Any]:
+        """Take up to `at_most` messages at once; settle them with their number."""
+        batch = self._batch
+        if not batch:
+            if not self.load:
+                return []
+            batch = self._refill(at_most)
+        else:
+            batch.reverse()
+        self._batch = None
+        self._inflight = len(batch)
+        return batch
+
+    def settle(self, consumer: Consumer | None, *, failed: bool = False, count: int = 1) -> bool:
+        """Account for what was taken; False when another incarnation has taken over and accounts for it."""
+        with self._lock:
+            if self.consumer is not consumer or not self._inflight:
+                return False
+            self._inflight = 0
+            if failed:
+                self.failed += count
+            else:
+                self.handled += count
+        return True
+
+    def release(self, consumer: Consumer) -> None:
+        """Part from a consumer that ended; what it had in its hands has failed."""
+        with self._lock:
+            if self.consumer is consumer:
+                self.failed += self._inflight
+                self._inflight = 0
+                self.consumer = None
+                self.idle = False
+
+    def close(self) -> list[Any]:
+        """Accept nothing more and hand out what still waits, counted as discarded."""
+        with self._lock:
+            self.limit = _CLOSED
+            left = (self._batch or [])[::-1]
+            self._batch = None
+            waiting = self.load[:]
+            del self.load[: len(waiting)]
+            self._taken += len(waiting)
+            left += waiting
+            self.discarded += len(left)
+        self._make_room()
+        return left
+
+    def open(self) -> None:
+        """Accept again after `close`."""
+        with self._lock:
+            self.limit = self._capacity_limit()
+
+    @property
+    def closed(self) -> bool:
+        return self.limit == _CLOSED
+
+    def pending(self) -> int:
+        """Count what waits or is being handled."""
+        return len(self.load) + len(self._batch or ()) + self._inflight
+
+    def oldest(self) -> Any:
+        """Peek at the message that has waited longest, or EMPTY."""
+        with self._lock:
+            if self._batch:
+                return self._batch[-1]
+            return self.load[0] if self.load else EMPTY
+
+    def statistics(self) -> MailboxStatistics:
+        """Count what was seen; any thread, never waits for the consumer."""
+        with self._lock:
+            return MailboxStatistics(
+                accepted=self._taken + len(self.load),
+                handled=self.handled,
+                failed=self.failed,
+                discarded=self.discarded,
+                pending=self.pending(),
+                dropped=dict(self._dropped or {}),
+                capacity=self.capacity,
+            )
+
+    def _batch_size(self) -> int:
+        # A batch saves the lock per message; a small mailbox keeps its bound to the message.
+        return _BATCH if self.capacity is None else max(1, min(_BATCH, self.capacity // 16))
+
+    def _capacity_limit(self) -> int:
+        if self.capacity is None:
+            return _UNBOUNDED
+        return max(1, self.capacity // 2) if self.policy == "sample" else self.capacity
+
+    def _refill(self, at_most: int) -> list[Any]:
+        with self._lock:
+            batch = self.load[:at_most]
+            del self.load[: len(batch)]
+            self._taken += len(batch)
+            self._batch = batch
+        if self._room:
+            self._make_room()
+        return batch
+
+    def _make_room(self) -> None:
+        with self._lock:
+            waiting, self._room = self._room or [], None
+        for one in waiting:
+            one.wake()

@@ -1,0 +1,408 @@
+"""The green scheduler: one daemon OS thread, one gevent hub of its own, a pool of greenlets.
+
+An idle actor holds no stack: `ready` takes whatever has mail, the pump gives each a pooled greenlet, and a greenlet
+that blocks inside a handler is simply left behind until its wait is over. Any thread may call `activate`, `post` and
+`call_after`; everything else happens on the hub's thread.
+
+Waking: a foreign thread appends to `ready` and, if the pump has published that it is parked, sends the loop's async
+watcher, the one call of gevent that is safe there. The pump publishes *parked* and then looks at `ready` again.
+
+The GIL: CPython hands it over only when asked for 5 ms, so a busy pump would cost each emitter that long. It therefore
+gives the GIL away every 100 µs of work. The pump also returns to the loop every few milliseconds, for I/O and timers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable
+from time import monotonic_ns, perf_counter_ns
+from typing import Any, Protocol
+
+import gevent
+import greenlet
+import msgspec
+from gevent.exceptions import HubDestroyed
+from loguru import logger
+
+from runtime import _native
+from runtime._waiting import ThreadWaiter, set_own_hub
+from runtime.clock import Clock, FakeClock
+from runtime.errors import BeamstalkError
+
+YIELD_NS = 100_000
+_LOOP_SLICE_NS = 3_000_000
+_POOL = 64
+
+
+class Activity(Protocol):
+    """What the scheduler runs on a pooled greenlet: an actor with mail."""
+
+    def _activate(self) -> bool:
+        """Handle mail for a while; True when there is more to do."""
+
+
+class Timer(Protocol):
+    """A pending call."""
+
+    def cancel(self) -> None:
+        """Forget the call; harmless when it has been made."""
+
+
+class SchedulerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What the scheduler has done. `lag_ns` is how late the loop last ran; `blocked_ns` how long the current
+    activation has held the hub."""
+
+    running: bool
+    ready: int
+    activations: int
+    greenlets: int
+    pooled: int
+    blocked_ns: int
+
+
+class Worker(greenlet.greenlet):
+    """A pooled greenlet; `activity` is the actor it runs at the moment."""
+
+    activity: Any = None
+
+
+class _GreenWaiter:
+    """Let a green actor wait: its greenlet leaves the hub to the others. One-shot."""
+
+    __slots__ = ("_greenlet", "_over", "_scheduler", "_woken")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._greenlet: Any = None
+        self._woken = False
+        self._over = False
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        self._greenlet = greenlet.getcurrent()
+        timer = None if timeout_s is None else self._scheduler.call_after(timeout_s, self._time_over)
+        try:
+            while not (self._woken or self._over):
+                self._scheduler._hub_switch()
+        finally:
+            self._greenlet = None
+            if timer is not None:
+                timer.cancel()
+        return self._woken
+
+    def wake(self) -> None:
+        self._woken = True
+        if self._greenlet is not None:
+            self._scheduler.post(self._resume)
+
+    def _time_over(self) -> None:
+        self._over = True
+        self._resume()
+
+    def _resume(self) -> None:
+        # The greenlet may have left the wait for another reason and serve somebody else by now.
+        if self._greenlet is not None:
+            self._greenlet.switch()
+
+
+class _Timer:
+    """A pending call in the scheduler's heap; a cancelled one stays there, empty, until its time or a clean-up."""
+
+    __slots__ = ("_scheduler", "fire")
+
+    def __init__(self, scheduler: Scheduler, fire: Callable[[], None]) -> None:
+        self._scheduler = scheduler
+        self.fire: Callable[[], None] | None = fire
+
+    def cancel(self) -> None:
+        if self.fire is not None:
+            self.fire = None
+            self._scheduler._cancelled += 1
+
+
+class Scheduler:
+    """Run green actors on one hub.
+
+    `clock` moves time (a FakeClock makes timers wait for the test); `seed` runs ready actors in a random but
+    repeatable order, to find what depends on order.
+    """
+
+    def __init__(self, clock: Clock | None = None, seed: int | None = None) -> None:
+        self.clock = clock or Clock()
+        self._timers: list[tuple[int, int, _Timer]] = []
+        self._order = itertools.count()
+        self._cancelled = 0
+        self._loop_timer: Any = None
+        self._random = None if seed is None else random.Random(seed)
+        self._ready: deque[Any] = deque()
+        self._idle: list[Worker] = []
+        self._parked = False
+        self._stopping = False
+        self._hub: Any = None
+        self._async: Any = None
+        self._hub_switch: Callable[[], Any] = lambda: None
+        self._thread_id: int | None = None
+        self._activations = 0
+        self._greenlets = 0
+        self._busy_since_ns = 0
+        self._yield_at_ns = 0
+        self._exited = ThreadWaiter()
+        self._quiet_waiters: list[ThreadWaiter] = []
+
+    # -- any thread --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread and return when its hub runs."""
+        started = ThreadWaiter()
+        _native.start_new_thread(self._run, (started,))
+        if not started.wait(30):
+            raise BeamstalkError("expected the scheduler's thread to start within 30 s, got: no answer")
+        if isinstance(self.clock, FakeClock):
+            self.clock.settle = self.wait_quiet
+
+    def stop(self, timeout_s: float = 5.0) -> bool:
+        """End the thread; False when it does not come to an end in time (an actor holds the hub)."""
+        self.post(self._leave)
+        return self._exited.wait(timeout_s)
+
+    def activate(self, activity: Activity) -> None:
+        """Give an actor a greenlet soon."""
+        self._ready.append(activity)
+        if self._parked:
+            self._unpark()
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Call something short on the hub's own greenlet soon; it must not wait."""
+        self._ready.append(_Call(call))
+        if self._parked:
+            self._unpark()
+
+    def call_after(self, delay_s: float, fire: Callable[[], None]) -> Timer:
+        """Call something short on the hub's own greenlet after `delay_s` seconds of this scheduler's clock."""
+        if isinstance(self.clock, FakeClock):
+            return self.clock.call_after(delay_s, lambda: self.post(fire))
+        timer = _Timer(self, fire)
+        due_ns = monotonic_ns() + int(max(delay_s, 0) * 1e9)
+        if _native.get_ident() == self._thread_id:
+            self._add_timer(due_ns, timer)
+        else:
+            self.post(lambda: self._add_timer(due_ns, timer))
+        return timer
+
+    def on_hub_thread(self) -> bool:
+        """Tell whether the caller runs on the hub's thread."""
+        return _native.get_ident() == self._thread_id
+
+    def wait_quiet(self, timeout_s: float = 30.0) -> bool:
+        """Wait (from a foreign thread) until nothing is ready to run on the hub."""
+        waiting = ThreadWaiter()
+        self._quiet_waiters.append(waiting)
+        self.post(_nothing)
+        return waiting.wait(timeout_s)
+
+    def statistics(self) -> SchedulerStatistics:
+        """Answer from any thread without waiting for the hub."""
+        since_ns = self._busy_since_ns
+        return SchedulerStatistics(
+            running=self._thread_id is not None,
+            ready=len(self._ready),
+            activations=self._activations,
+            greenlets=self._greenlets,
+            pooled=len(self._idle),
+            blocked_ns=perf_counter_ns() - since_ns if since_ns else 0,
+        )
+
+    # -- the hub's thread --------------------------------------------------------------------------------------------
+
+    def _run(self, started: ThreadWaiter) -> None:
+        hub = self._hub = gevent.get_hub()
+        hub.handle_error = self._report  # gevent would print to the host's stderr
+        self._hub_switch = hub.switch
+        self._thread_id = _native.get_ident()
+        self._main = greenlet.getcurrent()
+        self._async = hub.loop.async_()
+        self._async.start(self._pump)
+        self._loop_timer = hub.loop.timer(0)
+        set_own_hub(hub, lambda: _GreenWaiter(self))
+        hub.loop.run_callback(self._pump)
+        started.wake()
+        try:
+            while not self._stopping:
+                hub.switch()
+        finally:
+            self._thread_id = None
+            self._parked = False
+            self._async.close()
+            self._loop_timer.close()
+            hub.destroy(destroy_loop=True)
+            self._exited.wake()
+
+    # One gevent timer stands for the whole heap: most timers are time limits that are cancelled long before they are due,
+    # and a heap entry costs a tenth of a timer of the loop.
+
+    def _add_timer(self, due_ns: int, timer: _Timer) -> None:
+        heapq.heappush(self._timers, (due_ns, next(self._order), timer))
+        if self._timers[0][2] is timer:
+            self._arm()
+        if self._cancelled > 1000 and self._cancelled > len(self._timers) // 2:
+            self._timers = [entry for entry in self._timers if entry[2].fire is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    def _arm(self) -> None:
+        """Make the loop call `_fire_due` when the first timer is due."""
+        self._loop_timer.close()
+        if self._timers:
+            delay_s = max((self._timers[0][0] - monotonic_ns()) / 1e9, 0)
+            self._loop_timer = self._hub.loop.timer(delay_s)
+            self._loop_timer.start(self._fire_due)
+
+    def _fire_due(self) -> None:
+        now_ns = monotonic_ns()
+        timers = self._timers
+        while timers and timers[0][0] <= now_ns:
+            timer = heapq.heappop(timers)[2]
+            fire, timer.fire = timer.fire, None
+            if fire is None:
+                self._cancelled -= 1
+            else:
+                self._guarded(fire)
+            timers = self._timers
+        self._arm()
+
+    def _leave(self) -> None:
+        self._stopping = True
+        self._main.switch()
+
+    def _unpark(self) -> None:
+        self._parked = False
+        self._async.send()
+
+    def _pump(self) -> None:
+        """Run what is ready. A loop callback, so it is the hub's own greenlet that runs here."""
+        ready = self._ready
+        leave_at_ns = perf_counter_ns() + _LOOP_SLICE_NS
+        while True:
+            while ready:
+                item = ready.popleft() if self._random is None else self._pick(ready)
+                self._busy_since_ns = now_ns = perf_counter_ns()
+                if item.__class__ is _Call:
+                    self._guarded(item.call)
+                else:
+                    self._activations += 1
+                    worker = self._idle.pop() if self._idle else self._new_worker()
+                    worker.switch(item)
+                self._busy_since_ns = 0
+                if now_ns > self._yield_at_ns:
+                    self.yield_gil()
+                    if now_ns > leave_at_ns:
+                        self._hub.loop.run_callback(self._pump)
+                        return
+            self._parked = True
+            if not ready:
+                self._tell_quiet()
+                return
+            self._parked = False
+
+    def yield_gil(self) -> None:
+        """Let other threads have the GIL for a moment."""
+        _native.sleep(0)
+        self._yield_at_ns = perf_counter_ns() + YIELD_NS
+
+    def _pick(self, ready: deque[Any]) -> Any:
+        assert self._random is not None
+        ready.rotate(-self._random.randrange(len(ready)))
+        return ready.popleft()
+
+    def _new_worker(self) -> Worker:
+        self._greenlets += 1
+        return Worker(self._work, self._hub)
+
+    def _work(self, activity: Activity) -> None:
+        worker = greenlet.getcurrent()
+        assert isinstance(worker, Worker)
+        idle = self._idle
+        try:
+            while True:
+                worker.activity = activity
+                try:
+                    if activity._activate():
+                        self.activate(activity)
+                except BaseException:
+                    # An actor contains its own failures; what arrives here is a defect of ours, or a late kill.
+                    self._report(activity, *sys.exc_info())
+                worker.activity = None
+                if len(idle) >= _POOL or self._stopping:
+                    return
+                idle.append(worker)
+                activity = worker.parent.switch()
+        finally:
+            self._greenlets -= 1
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except HubDestroyed:
+            raise  # the thread ends
+        except BaseException:
+            self._report(call, *sys.exc_info())
+
+    def _report(self, context: object, kind: Any, value: Any, trace: Any) -> None:
+        logger.opt(exception=(kind, value, trace)).error("unexpected failure in the scheduler, in {!r}", context)
+
+    def _tell_quiet(self) -> None:
+        while self._quiet_waiters:
+            self._quiet_waiters.pop().wake()
+
+    def stack(self) -> str:
+        """Format what the hub's thread is doing right now; any thread."""
+        frame = sys._current_frames().get(self._thread_id or -1)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+
+class _Call:
+    """A short call for the hub's own greenlet, told apart from actors by its class."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+
+def _nothing() -> None:
+    """Make the pump look again."""
+
+
+_scheduler: Scheduler | None = None
+_start_lock = _native.allocate_lock()
+
+
+def scheduler() -> Scheduler:
+    """Return the process's scheduler, starting it when it does not run yet."""
+    current = _scheduler
+    return current if current is not None else start()
+
+
+def start(clock: Clock | None = None, seed: int | None = None) -> Scheduler:
+    """Start the process's scheduler; one that runs already is kept when no clock and no seed are asked for."""
+    global _scheduler
+    with _start_lock:
+        if _scheduler is None or clock is not None or seed is not None:
+            if _scheduler is not None:
+                raise BeamstalkError("expected the scheduler to be stopped, got: a running one. Stop it first")
+            new = Scheduler(clock, seed)
+            new.start()
+            _scheduler = new
+        return _scheduler
+
+
+def stop(timeout_s: float = 5.0) -> bool:
+    """Stop the process's scheduler; True when none runs any more."""
+    global _scheduler
+    with _start_lock:
+        current, _scheduler = _scheduler, None
+    return current is None or current.stop(timeout_s)

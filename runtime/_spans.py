@@ -1,0 +1,193 @@
+"""Spans: a start event, a piece of work, and always exactly one stop or exception event.
+
+A span works as a context manager (sync and async), as a decorator (functions, coroutines, generators, asynchronous
+generators) and as a call. Times are integer nanoseconds of one monotonic clock; the duration begins after the start
+event is out, so that it measures the work alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import itertools
+import traceback
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+from greenlet import GreenletExit
+
+from runtime import _dispatch
+from runtime._dispatch import execute
+from runtime._events import Name, canonical, own
+from runtime.clock import Clock
+
+Kind = Literal["error", "cancelled", "exit"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+_contexts = itertools.count(1)
+_system_ns = Clock.system_ns
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(prefix: Name) -> tuple[str, str, str]:
+    dotted = canonical(prefix)
+    return f"{dotted}.start", f"{dotted}.stop", f"{dotted}.exception"
+
+
+def kind_of(error: BaseException) -> Kind:
+    """Say what sort of end an exception is: "error", "cancelled" or "exit".
+
+    >>> kind_of(ValueError()), kind_of(asyncio.CancelledError()), kind_of(KeyboardInterrupt())
+    ('error', 'cancelled', 'exit')
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    return "error" if isinstance(error, Exception) and not isinstance(error, GreenletExit) else "exit"
+
+
+class Span:
+    """One run of a piece of work; made by `runtime.span`.
+
+    Inside it, `metadata` (start metadata; what is added is merged into the stop or exception event) and `measurements`
+    (extras of the stop event) may be filled. A span is used once; as a decorator each call gets its own.
+    """
+
+    __slots__ = ("_exception", "_given", "_start", "_started_ns", "_stop", "measurements", "metadata")
+
+    def __init__(self, prefix: Name, metadata: Mapping[str, Any] | None = None) -> None:
+        self._start, self._stop, self._exception = _names(tuple(prefix) if isinstance(prefix, list) else prefix)
+        self._given = metadata
+        self.metadata: dict[str, Any] = {}
+        self.measurements: dict[str, Any] = {}
+        self._started_ns = 0
+
+    def __enter__(self) -> Span:
+        self.metadata = own(self._given, "metadata")
+        if "telemetry_span_context" not in self.metadata:
+            self.metadata["telemetry_span_context"] = next(_contexts)
+        execute(self._start, {"monotonic_time": _dispatch._now_ns(), "system_time": _system_ns()}, self.metadata)
+        self._started_ns = _dispatch._now_ns()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        now_ns = _dispatch._now_ns()
+        standard = {"duration": now_ns - self._started_ns, "monotonic_time": now_ns}
+        if error is None:
+            execute(self._stop, {**self.measurements, **standard}, self.metadata)
+        else:
+            execute(self._exception, standard, {**self.metadata, **describe(error)})
+        return False
+
+    async def __aenter__(self) -> Span:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        return self.__exit__(kind, error, trace)
+
+    def __call__(self, function: F) -> F:
+        """Put the span around every call of a function, coroutine or generator function."""
+        prefix, given = self._start.removesuffix(".start"), self._given
+        wrapped: Callable[..., Any]
+
+        if inspect.iscoroutinefunction(function):
+
+            async def wrapped(*args: Any, **kwargs: Any) -> Any:
+                with Span(prefix, given):
+                    return await function(*args, **kwargs)
+
+        elif inspect.isasyncgenfunction(function):
+
+            async def wrapped(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+                with Span(prefix, given):
+                    inner = function(*args, **kwargs)
+                    try:
+                        sent = None
+                        while True:
+                            try:
+                                item = await inner.asend(sent)
+                            except StopAsyncIteration:
+                                return
+                            sent = yield item
+                    finally:
+                        await inner.aclose()
+
+        elif inspect.isgeneratorfunction(function):
+
+            def wrapped(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+                with Span(prefix, given):
+                    return (yield from function(*args, **kwargs))
+
+        else:
+
+            def wrapped(*args: Any, **kwargs: Any) -> Any:
+                with Span(prefix, given):
+                    return function(*args, **kwargs)
+
+        return functools.wraps(function)(wrapped)  # type: ignore[return-value]
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Metadata of an exception event: {kind, reason (the exception), stacktrace (traceback.StackSummary)}."""
+    frames = traceback.walk_tb(error.__traceback__)
+    # Source lines are looked up when somebody prints them, not in the emitter.
+    return {
+        "kind": kind_of(error),
+        "reason": error,
+        "stacktrace": traceback.StackSummary.extract(frames, lookup_lines=False),
+    }
+
+
+@overload
+def span(prefix: Name, metadata: Mapping[str, Any] | None = None) -> Span: ...
+
+
+@overload
+def span(prefix: Name, metadata: Mapping[str, Any] | None, fn: Callable[..., Any], *args: Any) -> Any: ...
+
+
+def span(
+    prefix: Name, metadata: Mapping[str, Any] | None = None, fn: Callable[..., Any] | None = None, *args: Any
+) -> Any:
+    """Put a span around a piece of work.
+
+    Emits `prefix.start` {monotonic_time, system_time}, then either `prefix.stop` {duration, monotonic_time, extras} or
+    `prefix.exception` {duration, monotonic_time} with {kind, reason, stacktrace} in its metadata; the exception then
+    continues unchanged. Every span carries a `telemetry_span_context`, the same on both events. Runs in the caller's
+    thread and never waits.
+
+    Three forms. A context manager (also `async with`), a decorator, and a call in which `fn(*args)` returns
+    `(result, stop_metadata)` or `(result, extra_measurements, stop_metadata)`; another shape is an exception event and
+    a TypeError.
+
+    >>> with span("shop.order.place", {"shop": "s1"}) as current:
+    ...     current.metadata["lines"] = 3
+    >>> span("shop.order.place", {"shop": "s1"}, lambda: ("order-7", {"lines": 3}))
+    'order-7'
+    >>> @span("shop.order.place")
+    ... def place(): return "order-8"
+    >>> place()
+    'order-8'
+    """
+    current = Span(prefix, metadata)
+    if fn is None:
+        return current
+    with current:
+        outcome = fn(*args)
+        match outcome:
+            case (result, Mapping() as stop_metadata):
+                pass
+            case (result, Mapping() as extras, Mapping() as stop_metadata):
+                current.measurements.update(extras)
+            case _:
+                raise TypeError(
+                    "expected the span's function to return (result, stop_metadata) or "
+                    f"(result, extra_measurements, stop_metadata), got: {outcome!r}"
+                )
+        current.metadata.update(stop_metadata)
+    return result

@@ -1,0 +1,100 @@
+"""Errors of beamstalk, and the one sentence that misuse answers with.
+
+    BeamstalkError
+    ├── InvalidValue (ValueError)   the caller passed something we cannot take
+    ├── AlreadyExists               the id or name is taken
+    ├── NotFound                    no such id or name
+    ├── AlreadyStarted              it runs already
+    ├── StartError                  a child failed to start; `.child_id`, `.reason`
+    ├── MailboxFull                 the actor's load lane is at its capacity
+    └── Exit                        raised inside an actor to end it with `.reason`
+
+An expected "no" is a return value; these are for misuse and for failures the caller must know of.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlreadyExists",
+    "AlreadyStarted",
+    "BeamstalkError",
+    "Exit",
+    "ExitReason",
+    "InvalidValue",
+    "MailboxFull",
+    "NotFound",
+    "StartError",
+    "expected",
+    "is_normal_exit",
+]
+
+ExitReason = object
+"""Why an actor ended: "normal", "shutdown", ("shutdown", x), "killed", "noproc", another string, or the exception of a crash."""
+
+
+class BeamstalkError(Exception):
+    """Root of every error that beamstalk raises."""
+
+
+class InvalidValue(BeamstalkError, ValueError):
+    """Tell the caller what was expected and what it passed instead."""
+
+
+class AlreadyExists(BeamstalkError):
+    """Refuse an id or name that is taken."""
+
+
+class NotFound(BeamstalkError):
+    """Refuse an id or name that nothing has."""
+
+
+class AlreadyStarted(BeamstalkError):
+    """Refuse to start what runs already."""
+
+
+class StartError(BeamstalkError):
+    """Say which child failed to start, and with what reason."""
+
+    def __init__(self, child_id: object, reason: ExitReason) -> None:
+        super().__init__(f"expected child {child_id!r} to start, got: {reason!r}")
+        self.child_id = child_id
+        self.reason = reason
+
+
+class MailboxFull(BeamstalkError):
+    """Refuse a message to an actor whose load lane is at its capacity."""
+
+
+class Exit(BeamstalkError):
+    """End the actor that raises it, with this reason.
+
+    >>> Exit("shutdown").reason
+    'shutdown'
+    """
+
+    def __init__(self, reason: ExitReason = "normal") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def expected(what: str, got: object, fix: str = "") -> InvalidValue:
+    """Build the error for a bad argument: what was expected, what came, and the fix if there is one.
+
+    >>> expected("max_seconds to be a positive number", 0)
+    InvalidValue('expected max_seconds to be a positive number, got: 0')
+    """
+    shown = repr(got)
+    if len(shown) > 200:
+        shown = shown[:197] + "..."
+    return InvalidValue(f"expected {what}, got: {shown}" + (f". {fix}" if fix else ""))
+
+
+def is_normal_exit(reason: ExitReason) -> bool:
+    """Tell whether an exit reason is none to report: normal, shutdown, (shutdown, x).
+
+    >>> [is_normal_exit(r) for r in ("normal", "shutdown", ("shutdown", 1), "killed")]
+    [True, True, True, False]
+    """
+    if isinstance(reason, tuple):
+        return len(reason) == 2 and reason[0] == "shutdown"
+    return reason == "normal" or reason == "shutdown"

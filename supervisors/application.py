@@ -1,0 +1,245 @@
+"""The application: the top of the tree, and what a service holds in its hands.
+
+    from supervisors import Application
+    from reporters import Statsd
+
+    application = Application("labels", metrics=[...], children=[Statsd(host="127.0.0.1", port=8125)])
+
+    with application.running():
+        ...
+
+The application's supervisor starts the telemetry part first and then the service's own children, and stops them in
+reverse. One application runs in a process at a time, because the events of a process have one routing table.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import pykka
+from loguru import logger
+
+from actors import ActorRef
+from actors.poller import Measurement
+from runtime import _native, _process_table, _scheduler
+from runtime._handlers import table
+from runtime._waiting import waiter
+from runtime.clock import Clock
+from runtime.errors import AlreadyStarted, BeamstalkError, ExitReason, expected
+from runtime.metrics import Metric
+from supervisors._flags import Strategy
+from supervisors.child_spec import SpecLike
+from supervisors.refs import SupervisorRef
+from supervisors.supervisor import Supervisor
+from supervisors.telemetry import Telemetry
+
+__all__ = ["Application"]
+
+DRAIN_S = 5.0
+_running: Application | None = None
+_lock = _native.RLock()
+
+
+class Application:
+    """Declare and run a supervision tree.
+
+    Args: `name`; `metrics`: definitions of `runtime.metrics`; `children`: child specs or objects with `child_spec()`,
+    started left to right after the telemetry part; `pollers`: periodic measurements; `strategy`, `max_restarts`,
+    `max_seconds`: of the top supervisor; `on_exit(reason)`: called, in a thread of the runtime, when the tree ends by
+    itself (it gave up); the process is yours, so nothing here ends it; `drain_s`: how long `stop` may take (default 5).
+
+    A subclass may override `children()`, `metrics()` or `pollers()` and `name` instead.
+
+    >>> with Application("doc").running():
+    ...     pass
+    """
+
+    name: str = ""
+    drain_s: float = DRAIN_S
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        metrics: Iterable[Metric] = (),
+        children: Sequence[SpecLike] = (),
+        pollers: Iterable[Measurement] = (),
+        strategy: Strategy = "one_for_one",
+        max_restarts: int = 3,
+        max_seconds: float = 5,
+        on_exit: Callable[[ExitReason], object] | None = None,
+        drain_s: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = name or self.name
+        if not isinstance(self.name, str) or not self.name:
+            raise expected("name to be a non-empty string", self.name)
+        if on_exit is not None and not callable(on_exit):
+            raise expected("on_exit to be callable with the exit reason", on_exit)
+        if drain_s is not None:
+            self.drain_s = drain_s
+        if not self.drain_s > 0:
+            raise expected("drain_s to be a positive number of seconds", self.drain_s)
+        self._metrics = tuple(metrics)
+        self._children = tuple(children)
+        self._pollers = tuple(pollers)
+        self._options: dict[str, Any] = {
+            "strategy": strategy,
+            "max_restarts": max_restarts,
+            "max_seconds": max_seconds,
+        }
+        self._on_exit = on_exit
+        self._clock = clock
+        self._top: SupervisorRef | None = None
+        self._telemetry: Telemetry | None = None
+        self._stopping = False
+
+    # -- for subclasses ----------------------------------------------------------------------------------------------
+
+    def metrics(self) -> Iterable[Metric]:
+        """Return the metric definitions."""
+        return self._metrics
+
+    def children(self) -> Iterable[SpecLike]:
+        """Return the service's own children, in start order."""
+        return self._children
+
+    def pollers(self) -> Iterable[Measurement]:
+        """Return the periodic measurements."""
+        return self._pollers
+
+    # -- for the service ---------------------------------------------------------------------------------------------
+
+    def start(self) -> Application:
+        """Start the tree and return when every child runs.
+
+        Raises StartError with the child that failed (those started before it are stopped again), and AlreadyStarted
+        when an application runs in this process.
+        """
+        global _running
+        with _lock:
+            if _running is not None:
+                raise AlreadyStarted(
+                    f"expected no application to run in this process, got: {_running.name!r}. "
+                    "Stop it first, or make both children of one application"
+                )
+            _running = self
+        try:
+            self._stopping = False
+            if self._clock is not None:
+                _scheduler.start(clock=self._clock)
+            telemetry = self._telemetry = Telemetry(self.metrics(), self.pollers())
+            telemetry.open()
+            children = [telemetry, *self.children()]
+            self._top = Supervisor.start(children=children, name=self.name, **self._options)
+        except BaseException:
+            self._clean_up()
+            raise
+        _native.start_new_thread(self._watch, (self._top,))
+        atexit.register(self._stop_at_exit)
+        return self
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Drain, flush and stop the tree, within `timeout` seconds (default `drain_s`).
+
+        First the events that wait are handled, for at most half of the time; then the children are stopped in reverse
+        order, reporters flushing on the way. Returns True when everything ended in order, False when something had to be
+        left behind; stopping what does not run is True.
+        """
+        top = self._top
+        if top is None:
+            return True
+        self._stopping = True
+        timeout_s = self.drain_s if timeout is None else timeout
+        deadline = time.monotonic() + timeout_s
+        drained = self.drain(timeout_s / 2)
+        with contextlib.suppress(pykka.Timeout):
+            top.stop(reason="shutdown", timeout=max(deadline - time.monotonic(), 0.1))
+        ended = not top.is_alive()
+        if not ended:
+            top.kill()
+        self._clean_up()
+        return drained and ended
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Application]:
+        """Run the application around a block of code."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until every handler and the aggregator have handled what was emitted so far; False when time is over."""
+        deadline = time.monotonic() + (self.drain_s if timeout is None else timeout)
+        while True:
+            busy = [a for a in table.all() if a.state == "running" and a.mailbox.pending()]
+            if not busy:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            waiter().wait(0.002)
+
+    @property
+    def supervisor(self) -> SupervisorRef:
+        """The ref of the top supervisor; BeamstalkError when the application does not run."""
+        if self._top is None:
+            raise BeamstalkError(f"expected application {self.name!r} to run, got: stopped. Start it first")
+        return self._top
+
+    @property
+    def is_running(self) -> bool:
+        """Tell whether the tree stands."""
+        return self._top is not None and self._top.is_alive()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _watch(self, top: SupervisorRef) -> None:
+        """Wait, in a thread of the runtime, for the tree to end by itself, and tell the host."""
+        reason = top.wait()
+        with _lock:
+            if self._stopping or self._top is not top:
+                return
+            self._clean_up()
+        logger.error("application {} ended by itself: {!r}", self.name, reason)
+        if self._on_exit is not None:
+            try:
+                self._on_exit(reason)
+            except BaseException:
+                logger.exception("on_exit of application {} failed", self.name)
+
+    def _clean_up(self) -> None:
+        """Leave the process as it was before `start`."""
+        global _running
+        atexit.unregister(self._stop_at_exit)
+        top, self._top = self._top, None
+        if self._telemetry is not None:
+            self._telemetry.close()
+        if top is not None:
+            for ref in _process_table.processes():
+                if _descends(ref, top):
+                    ref.kill()
+                    with contextlib.suppress(pykka.Timeout):
+                        ref.wait(1.0)
+        if _process_table.count() == 0:
+            _scheduler.stop()
+        with _lock:
+            if _running is self:
+                _running = None
+
+    def _stop_at_exit(self) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Application {self.name!r}, {'running' if self.is_running else 'stopped'}>"
+
+
+def _descends(ref: ActorRef[Any] | None, top: ActorRef[Any]) -> bool:
+    while ref is not None and ref is not top:
+        ref = ref.parent
+    return ref is top

@@ -1,0 +1,156 @@
+"""The telemetry part of every application's tree: registry, handlers, aggregator, pollers.
+
+    telemetry             rest_for_one
+    ├─ registry           routes events, sole writer of the routing snapshot
+    ├─ handlers           dynamic; one small supervisor per attached handler
+    ├─ aggregator         events → series
+    └─ pollers            periodic measurements
+
+What must survive these actors (the handler table, the mailboxes, the series) does not belong to them: the table is the
+kernel's, `Telemetry` holds the rest for as long as the application exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pykka
+from loguru import logger
+from tenacity import wait_exponential
+
+from actors import _registry as registry
+from actors import current_actor, whereis
+from actors._handler import GAVE_UP, handler_starter
+from actors._series import SeriesStore
+from actors.aggregator import NAME as AGGREGATOR
+from actors.aggregator import Aggregator, aggregator_mailbox
+from actors.poller import Measurement, Poller
+from runtime import _dispatch, execute
+from runtime._handlers import Attachment, table
+from runtime.metrics import Metric
+from supervisors._core import Child
+from supervisors.child_spec import ChildSpec
+from supervisors.dynamic import DynamicSupervisor
+from supervisors.refs import Call
+from supervisors.supervisor import Supervisor
+
+__all__ = ["Telemetry"]
+
+HANDLERS = "telemetry.handlers"
+HANDLER_BACKOFF = wait_exponential(multiplier=0.01, max=5)
+
+
+class Telemetry:
+    """What an application's telemetry keeps across restarts of its actors, and the router of the handler table."""
+
+    def __init__(self, metrics: Iterable[Metric], pollers: Iterable[Measurement] = ()) -> None:
+        self.store = SeriesStore(metrics)
+        self.mailbox = aggregator_mailbox()
+        self.pollers = tuple(pollers)
+
+    def child_spec(self) -> ChildSpec:
+        """The spec of the whole part."""
+        aggregator = Aggregator.options(name=AGGREGATOR, mailbox=self.mailbox)
+        return Supervisor.child(
+            "telemetry",
+            [
+                ChildSpec("registry", registry.Registry.options(name=registry.NAME).start_link),
+                Handlers.child("handlers", name=HANDLERS),
+                ChildSpec("aggregator", (aggregator.start_link, (self.store,))),
+                Supervisor.child("pollers", [ChildSpec((n, m.name), (Poller, (m,))) for n, m in enumerate(self.pollers)]),
+            ],
+            strategy="rest_for_one",
+            name="telemetry",
+        )
+
+    # -- the router of the handler table: called by whoever attaches and detaches --------------------------------------
+
+    def open(self) -> None:
+        """Become the router; attachments that were made before go live with the tree."""
+        table.router = self
+
+    def close(self) -> None:
+        """Stop routing; attachments are kept for the next start."""
+        table.router = None
+        table.remove_sink(AGGREGATOR)
+        _dispatch.publish({})
+        for attachment in table.all():
+            attachment.state = "waiting"
+
+    def changed(self) -> None:
+        """Have the registry publish the table as it is now."""
+        _ask(registry.NAME, registry.Publish())
+
+    def attached(self, attachment: Attachment) -> None:
+        """Route to a new attachment and start its actor."""
+        self.changed()
+        _ask(HANDLERS, Call("start_handler", (attachment,)))
+
+    def detached(self, attachment: Attachment, wait: bool) -> None:
+        """Stop routing to an attachment and stop its actor."""
+        caller = current_actor()
+        if caller is not None and getattr(caller._actor, "attachment", None) is attachment:
+            wait = False  # a handler that detaches itself: it cannot wait for its own end
+        for name, message in ((registry.NAME, registry.Publish()), (HANDLERS, Call("stop_handler", (attachment,)))):
+            _ask(name, message, block=wait)
+
+
+def _ask(name: str, message: Any, block: bool = True) -> None:
+    """Ask an actor of the telemetry part; one that is being restarted adopts the table when it comes back."""
+    ref = whereis(name)
+    if ref is None:
+        return
+    try:
+        ref.ask(message, block=block, timeout=None)
+    except pykka.ActorDeadError:
+        logger.debug("{} is being restarted; the handler table is adopted then", name)
+
+
+class Handlers(DynamicSupervisor):
+    """Supervise the handlers: each under a small supervisor of its own, so that no crash loop uses up another's budget."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._running: dict[str, Child] = {}
+
+    def on_start(self) -> None:
+        for attachment in table.all():
+            if attachment.state != "gave_up":
+                self._call_start_handler(attachment)
+
+    def _call_start_handler(self, attachment: Attachment) -> None:
+        if attachment.id in self._running or table.get(attachment.id) is not attachment:
+            return  # adopted from the table already, or detached again meanwhile
+        options = attachment.options
+        child = Child(
+            Supervisor.child(
+                attachment.id,
+                [ChildSpec("handler", (handler_starter(attachment).start_link, (attachment,)))],
+                restart="transient",
+                max_restarts=options.max_restarts,
+                max_seconds=options.max_seconds,
+                backoff=HANDLER_BACKOFF,
+            )
+        )
+        self._running[attachment.id] = child
+        self._start_child(child)
+
+    def _call_stop_handler(self, attachment: Attachment) -> None:
+        child = self._running.get(attachment.id)
+        if child is not None:
+            self._stop_child(child)
+
+    def _retire(self, child: Child) -> None:
+        """Park a handler whose supervisor gave up; one that was detached is simply gone."""
+        super()._retire(child)
+        handler_id = str(child.spec.id)
+        self._running.pop(handler_id, None)
+        attachment = table.get(handler_id)
+        if attachment is None or attachment.mailbox.closed:
+            return
+        table.park(attachment)
+        _ask(registry.NAME, registry.Publish(), block=False)
+        now = {"monotonic_time": self.clock.monotonic_ns(), "system_time": self.clock.system_ns()}
+        execute(GAVE_UP, now, {"handler_id": handler_id, "restarts": attachment.restarts})
+        logger.error("handler {} gave up after {} restarts; reattach it", handler_id, attachment.restarts)

@@ -1,0 +1,94 @@
+"""What the code emits is what the catalogue declares: names, measurements, metadata and their types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import tenacity
+
+from app.training.catalogue import CATALOGUE
+from app.training.client import TrainingClient
+from app.training.custom_loss import custom_loss
+from app.training.loop import train
+from app.training.metrics import METRICS
+from app.training.regularizers import Regularizer, RegularizerError, l1
+from tests.app.training.conftest import Captured
+from tests.app.training.test_client import Service, answer, completed, hang_up, pending
+
+SPAN_CONTEXT = {"telemetry_span_context"}
+FAILURE = {"kind", "reason", "stacktrace"}
+
+
+@pytest.fixture
+def everything(captured: Captured) -> Captured:
+    """Have every event emitted by the work that it is about, failures included."""
+    train(2, batch_size=16)
+    train(1, batch_size=16, parallel=True, track_grad_norms=False)
+
+    def boom(*_: object) -> Any:
+        raise OSError("boom")
+
+    with pytest.raises(RegularizerError):
+        custom_loss([], [1.0], None, [Regularizer(l1, 1.0, "l1"), Regularizer(boom, 1, "boom")])
+    with pytest.raises(OSError, match="boom"):
+        train(1, on_step=boom, batch_size=16)
+    with pytest.raises(RegularizerError):
+        train(1, regularizers=[Regularizer(boom, 1.0, "boom")], batch_size=16)
+
+    service = Service()
+    client = TrainingClient(service.url, pause=tenacity.wait_none())
+    service.answers = {
+        "/forward": [answer(503), answer(content={"request_id": "r1"})],
+        "/api/v1/retrieve_future": [pending("active"), pending("paused_capacity", "full"), completed(1)],
+        "/none": [hang_up],
+        "/missing": [answer(404)],
+    }
+    client.run("/forward", {})
+    client.request("GET", "/missing")
+    with pytest.raises(OSError, match=""):
+        client.request("GET", "/none")
+    service.close()
+    return captured
+
+
+def test_every_event_is_declared_and_every_declared_event_is_emitted(everything: Captured) -> None:
+    assert set(everything.names()) == {name for declared in CATALOGUE for name in declared.names()}
+    assert everything.is_balanced()
+
+
+def test_events_are_as_declared(everything: Captured) -> None:
+    for event in everything.events:
+        (declared,) = (each for each in CATALOGUE if event.name in each.names())
+        phase = event.name.removeprefix(declared.name).lstrip(".")
+
+        allowed = declared.metadata | ({} if phase == "start" else declared.stop)
+        plain = {key: value for key, value in event.metadata.items() if key in allowed}
+        assert set(event.metadata) - set(plain) == extra_metadata(phase)
+        for key, kind in allowed.items():
+            msgspec.convert(plain.get(key), kind, strict=True)
+        assert set(event.measurements) == measurements(phase, declared.measurements)
+        assert all(isinstance(value, int | float | None) for value in event.measurements.values())
+
+
+def extra_metadata(phase: str) -> set[str]:
+    return {"": set(), "exception": SPAN_CONTEXT | FAILURE}.get(phase, SPAN_CONTEXT)
+
+
+def measurements(phase: str, declared: dict[str, str]) -> set[str]:
+    standard = {
+        "start": {"monotonic_time", "system_time"},
+        "stop": {"duration", "monotonic_time", *declared},
+        "exception": {"duration", "monotonic_time"},
+    }
+    return standard.get(phase, set(declared))
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_metric_measures_and_tags_what_its_event_declares(metric: Any) -> None:
+    (declared,) = (each for each in CATALOGUE if metric.event_name in each.names())
+
+    if isinstance(metric.measurement, str) and metric.kind != "counter":
+        assert metric.measurement in {*declared.measurements, "duration"}
+    assert set(metric.tags) <= set(declared.metadata) | set(declared.stop)

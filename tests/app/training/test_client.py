@@ -1,0 +1,358 @@
+"""The HTTP client against a real server on loopback: retries, their limits, and the events about them."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import tenacity
+
+from app.training.client import HttpError, RequestFailed, TrainingClient
+from runtime.errors import BeamstalkError, InvalidValue
+from tests.app.training.conftest import Captured
+
+REQUEST = "tinkex.http.request"
+POLL = "/api/v1/retrieve_future"
+
+
+class Service:
+    """A service that answers as told, in turn; the last answer is given again and again."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[Callable[[Any], None]]] = {}
+        self.requests: list[tuple[str, str, dict[str, str], Any]] = []
+        service = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = {key.lower(): value for key, value in self.headers.items()}
+                service.requests.append((self.command, self.path, headers, json.loads(body) if body else None))
+                answers = service.answers[self.path.partition("?")[0]]
+                answer = answers.pop(0) if len(answers) > 1 else answers[0]
+                answer(self)
+
+            do_GET = do_POST
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def answer(status: int = 200, content: object = None, **headers: str) -> Callable[[Any], None]:
+    def give(handler: http.server.BaseHTTPRequestHandler) -> None:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        handler.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            handler.send_header(key.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return give
+
+
+def hang_up(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service()
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def client(service: Service, pauses: list[float]) -> TrainingClient:
+    return TrainingClient(service.url, pause=tenacity.wait_fixed(7), sleep=pauses.append)
+
+
+def test_answered_request_is_a_span_that_says_so(service: Service, client: TrainingClient, captured: Captured) -> None:
+    service.answers["/steps"] = [answer(content={"loss": 2.5})]
+
+    assert client.post("/steps?token=secret", {"step": 1}) == {"loss": 2.5}
+
+    start, stop = captured.events
+    told = {"method": "POST", "path": "/steps", "pool_type": "default", "base_url": service.url}
+    assert start.name == f"{REQUEST}.start"
+    assert start.metadata == told | {"telemetry_span_context": start.metadata["telemetry_span_context"]}
+    assert stop.name == f"{REQUEST}.stop"
+    assert stop.metadata == start.metadata | {"result": "ok", "retry_count": 0}
+    ((method, path, headers, body),) = service.requests
+    assert (method, path, body) == ("POST", "/steps?token=secret", {"step": 1})
+    assert headers["content-type"] == "application/json"
+
+
+def test_get_sends_no_body(service: Service, client: TrainingClient) -> None:
+    service.answers["/steps"] = [answer(content=[])]
+
+    response = client.request("GET", "/steps")
+
+    assert (response.status, response.body, response.is_ok) == (200, b"[]", True)
+    ((method, _, headers, body),) = service.requests
+    assert (method, body) == ("GET", None)
+    assert "content-type" not in headers
+
+
+def test_base_url_may_have_a_path(service: Service, captured: Captured) -> None:
+    service.answers["/v2/steps"] = [answer()]
+
+    TrainingClient(f"{service.url}/v2/").request("GET", "/steps")
+
+    assert captured.one(f"{REQUEST}.stop").metadata["base_url"] == f"{service.url}/v2"
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504])
+def test_answer_that_may_change_is_asked_for_again(
+    status: int, service: Service, client: TrainingClient, captured: Captured, pauses: list[float]
+) -> None:
+    service.answers["/steps"] = [answer(status), answer(status), answer(200)]
+
+    response = client.request("POST", "/steps", {})
+
+    assert (response.status, response.retry_count) == (200, 2)
+    assert pauses == [7, 7]
+    assert captured.names() == [f"{REQUEST}.start", f"{REQUEST}.stop"]
+    assert captured.one(f"{REQUEST}.stop").metadata.items() >= {"result": "ok", "retry_count": 2}.items()
+    keys = {headers["idempotency-key"] for _, _, headers, _ in service.requests}
+    assert len(service.requests) == 3
+    assert len(keys) == 1
+
+
+def test_retries_end_and_the_last_answer_is_an_error_but_no_exception(
+    service: Service, client: TrainingClient, captured: Captured
+) -> None:
+    service.answers["/steps"] = [answer(503, {"detail": "busy"})]
+
+    with pytest.raises(HttpError, match="expected POST /steps to be answered with 2xx, got: 503") as caught:
+        client.post("/steps", {})
+
+    assert caught.value.response.retry_count == 3
+    assert json.loads(caught.value.response.body) == {"detail": "busy"}
+    assert captured.names() == [f"{REQUEST}.start", f"{REQUEST}.stop"]
+    assert captured.one(f"{REQUEST}.stop").metadata.items() >= {"result": "error", "retry_count": 3}.items()
+    assert len(service.requests) == 4
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 501])
+def test_answer_that_will_not_change_is_not_asked_for_again(
+    status: int, service: Service, client: TrainingClient, captured: Captured, pauses: list[float]
+) -> None:
+    service.answers["/steps"] = [answer(status, Location="/elsewhere")]
+
+    assert client.request("GET", "/steps").status == status
+
+    assert pauses == []
+    assert len(service.requests) == 1
+    assert captured.one(f"{REQUEST}.stop").metadata.items() >= {"result": "error", "retry_count": 0}.items()
+
+
+@pytest.mark.parametrize(("header", "pause"), [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("3600", 60.0), ("soon", 7.0)])
+def test_pause_that_the_service_asks_for_is_made(
+    header: str, pause: float, service: Service, client: TrainingClient, pauses: list[float]
+) -> None:
+    service.answers["/steps"] = [answer(429, Retry_After=header), answer()]
+
+    client.request("GET", "/steps")
+
+    assert pauses == [pause]
+
+
+def test_lost_connection_is_retried(service: Service, client: TrainingClient, captured: Captured) -> None:
+    service.answers["/steps"] = [hang_up, hang_up, answer()]
+
+    assert client.request("GET", "/steps").retry_count == 2
+
+    assert captured.one(f"{REQUEST}.stop").metadata["result"] == "ok"
+
+
+def test_no_answer_at_all_is_an_exception(service: Service, client: TrainingClient, captured: Captured) -> None:
+    service.answers["/steps"] = [hang_up]
+
+    with pytest.raises(http.client.RemoteDisconnected) as caught:
+        client.request("GET", "/steps")
+
+    assert captured.names() == [f"{REQUEST}.start", f"{REQUEST}.exception"]
+    failed = captured.one(f"{REQUEST}.exception").metadata
+    assert failed["reason"] is caught.value
+    assert (failed["kind"], failed["retry_count"]) == ("error", 3)
+    assert "result" not in failed
+
+
+def test_nobody_listening_is_an_exception(captured: Captured) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    client = TrainingClient(f"http://127.0.0.1:{port}", max_retries=0)
+
+    with pytest.raises(ConnectionRefusedError):
+        client.request("GET", "/steps")
+
+    assert captured.one(f"{REQUEST}.exception").metadata["retry_count"] == 0
+
+
+def test_interrupted_pause_closes_the_span(service: Service, captured: Captured) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    service.answers["/steps"] = [answer(503)]
+
+    with pytest.raises(KeyboardInterrupt):
+        TrainingClient(service.url, sleep=interrupted).request("GET", "/steps")
+
+    assert captured.one(f"{REQUEST}.exception").metadata["kind"] == "exit"
+    assert captured.is_balanced()
+
+
+def test_answer_larger_than_four_megabytes_is_refused_without_a_retry(
+    service: Service, client: TrainingClient, captured: Captured
+) -> None:
+    service.answers["/steps"] = [answer(content=bytes(4 * 1024 * 1024 + 1))]
+
+    with pytest.raises(BeamstalkError, match="answered with at most 4194304 bytes"):
+        client.request("GET", "/steps")
+
+    assert captured.one(f"{REQUEST}.exception").metadata["retry_count"] == 0
+
+
+# -- the queue --
+
+
+def pending(state: str | None = None, reason: str | None = None, **more: object) -> Callable[[Any], None]:
+    return answer(content={"status": "pending", "queue_state": state, "queue_state_reason": reason, **more})
+
+
+def completed(result: object) -> Callable[[Any], None]:
+    return answer(content={"status": "completed", "result": result})
+
+
+@pytest.fixture
+def queued(service: Service) -> Service:
+    service.answers["/forward"] = [answer(content={"request_id": "r1"})]
+    return service
+
+
+def test_queue_state_is_told_only_when_it_changes(queued: Service, client: TrainingClient, captured: Captured) -> None:
+    queued.answers[POLL] = [
+        pending("active"),
+        pending("active"),
+        pending(),
+        pending("paused_rate_limit", "tokens"),
+        pending("paused_rate_limit", "tokens"),
+        pending("paused_rate_limit", "requests"),
+        pending("paused_capacity"),
+        pending("paused_for_lunch"),
+        pending("paused_at_sea"),
+        pending("active"),
+        completed({"loss": 1.0}),
+    ]
+
+    assert client.run("/forward", {"batch": 1}) == {"loss": 1.0}
+
+    changes = captured.of("tinkex.queue.state_change")
+    assert [(event.metadata["queue_state"], event.metadata["reason"]) for event in changes] == [
+        ("active", None),
+        ("paused_rate_limit", "tokens"),
+        ("paused_rate_limit", "requests"),
+        ("paused_capacity", None),
+        ("unknown", None),
+        ("active", None),
+    ]
+    assert {event.metadata["request_id"] for event in changes} == {"r1"}
+    assert [body for _, path, _, body in queued.requests if path == POLL] == [{"request_id": "r1"}] * 11
+    assert captured.is_balanced()
+
+
+def test_two_requests_watch_the_queue_each_on_its_own(
+    queued: Service, client: TrainingClient, captured: Captured
+) -> None:
+    queued.answers["/forward"] = [answer(content={"request_id": name}) for name in ("r1", "r2")]
+    queued.answers[POLL] = [pending("active"), completed(1), pending("active"), completed(2)]
+
+    assert [client.run("/forward", {}), client.run("/forward", {})] == [1, 2]
+
+    changes = captured.of("tinkex.queue.state_change")
+    assert [event.metadata["request_id"] for event in changes] == ["r1", "r2"]
+
+
+def test_pause_between_polls_is_what_the_service_asks_for(
+    queued: Service, client: TrainingClient, pauses: list[float]
+) -> None:
+    queued.answers[POLL] = [pending(retry_after_ms=250), pending(), completed(None)]
+
+    client.run("/forward", {})
+
+    assert pauses == [0.25, 7]
+
+
+def test_poll_that_fails_for_a_moment_is_retried(queued: Service, client: TrainingClient, captured: Captured) -> None:
+    queued.answers[POLL] = [answer(503), hang_up, completed("done")]
+
+    assert client.run("/forward", {}) == "done"
+
+    assert captured.one(f"{REQUEST}.stop", path=POLL).metadata["retry_count"] == 2
+
+
+def test_failed_work_is_an_error_with_its_reason(queued: Service, client: TrainingClient) -> None:
+    queued.answers[POLL] = [answer(content={"status": "failed", "error": {"message": "out of memory"}})]
+
+    with pytest.raises(RequestFailed, match="expected request 'r1' to succeed, got: .*out of memory") as caught:
+        client.run("/forward", {})
+
+    assert (caught.value.request_id, caught.value.error) == ("r1", {"message": "out of memory"})
+
+
+def test_waiting_for_work_has_an_end(queued: Service, client: TrainingClient) -> None:
+    queued.answers[POLL] = [pending("active")]
+
+    with pytest.raises(TimeoutError, match="expected request 'r1' to be over within 0 s, got: still pending"):
+        client.run("/forward", {}, timeout_s=0)
+
+
+@pytest.mark.parametrize("content", [{"status": "lost"}, [], {"status": "pending", "queue_state": 7}])
+def test_answer_that_makes_no_sense_is_refused(content: object, queued: Service, client: TrainingClient) -> None:
+    queued.answers[POLL] = [answer(content=content)]
+
+    with pytest.raises(msgspec.ValidationError):
+        client.run("/forward", {})
+
+
+@pytest.mark.parametrize(
+    "url", ["", "example.org", "ftp://example.org", "http://", "http://example.org?x=1", "http://example.org#x"]
+)
+def test_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InvalidValue, match=r"expected base_url to be http\(s\)://host\[:port\], got: "):
+        TrainingClient(url)
+
+
+def test_url_with_credentials_is_refused_and_not_repeated() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        TrainingClient("http://user:hunter2@example.org")
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("max_retries", [-1, 1.5, None])
+def test_max_retries_must_be_a_whole_number(max_retries: Any) -> None:
+    with pytest.raises(InvalidValue, match="expected max_retries to be a whole number >= 0"):
+        TrainingClient("http://example.org", max_retries=max_retries)

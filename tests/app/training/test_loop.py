@@ -1,0 +1,132 @@
+"""The loop that trains on the lexicon: it learns, it reports each step, and the same seed gives the same run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loguru import logger
+
+from app.training import cli
+from app.training.loop import REGULARIZERS, train
+from app.training.outputs import CustomLossOutput
+from app.training.regularizers import Regularizer, RegularizerError
+from runtime.errors import InvalidValue
+from tests.app.training.conftest import Captured
+
+
+def test_model_learns_to_tell_positive_from_negative_tokens() -> None:
+    training = train(60, track_grad_norms=False)
+
+    assert training.correlation > 0.5
+    assert training.mean_absolute_error < 0.8 * training.untrained_error
+
+
+def test_each_step_emits_its_events_and_logs_one_output(captured: Captured) -> None:
+    seen: list[tuple[int, CustomLossOutput]] = []
+    lines: list[Any] = []
+    logger.enable("app.training")
+    sink = logger.add(lambda message: lines.append(message.record), level="INFO")
+    try:
+        training = train(3, batch_size=32, model_id="m1", on_step=lambda *step: seen.append(step))
+    finally:
+        logger.remove(sink)
+        logger.disable("app.training")
+
+    assert [step for step, _ in seen] == [1, 2, 3]
+    assert training.last == seen[-1][1]
+    assert [CustomLossOutput.from_json(line["message"]) for line in lines] == [output for _, output in seen]
+    assert [line["extra"] for line in lines] == [{"model_id": "m1", "step": step} for step in (1, 2, 3)]
+    steps = captured.of("tinkex.training.step.stop", model_id="m1")
+    assert [event.metadata["step"] for event in steps] == [1, 2, 3]
+    losses = captured.of("tinkex.custom_loss.stop", model_id="m1", data_count=32, regularizer_count=3)
+    assert [event.measurements["loss_total"] for event in losses] == [output.loss_total for _, output in seen]
+    assert len(captured.of("tinkex.regularizer.compute.stop", regularizer_name="entropy")) == 3
+    assert captured.is_balanced()
+
+
+def test_same_seed_gives_the_same_run_and_another_seed_another() -> None:
+    first, second, other = train(3, batch_size=32), train(3, batch_size=32), train(3, batch_size=32, seed=1)
+
+    assert first == second
+    assert first.last != other.last
+
+
+def test_parallel_regularizers_give_the_same_run() -> None:
+    assert train(3, batch_size=32, parallel=True) == train(3, batch_size=32)
+
+
+def test_untracked_run_reports_no_gradients() -> None:
+    last = train(1, batch_size=32, track_grad_norms=False).last
+
+    assert last.total_grad_norm is None
+    assert {each.grad_norm for each in last.regularizers.values()} == {None}
+
+
+def test_heavier_weights_make_smaller_parameters() -> None:
+    heavy = [Regularizer(each.fn, 100 * each.weight, each.name) for each in REGULARIZERS]
+
+    assert train(20, regularizers=heavy).last.regularizers["l2"].value < train(20).last.regularizers["l2"].value
+
+
+def test_failing_regularizer_ends_the_run_with_every_span_closed(captured: Captured) -> None:
+    def boom(data: object, x: Any) -> Any:
+        raise OSError("boom")
+
+    with pytest.raises(RegularizerError, match="regularizer 'boom'"):
+        train(3, batch_size=32, regularizers=[Regularizer(boom, 1.0, "boom")])
+
+    assert len(captured.of("tinkex.training.step.exception")) == 1
+    assert captured.is_balanced()
+
+
+@pytest.mark.parametrize(("option", "count"), [("steps", 0), ("steps", 1.5), ("batch_size", -1), ("batch_size", True)])
+def test_counts_must_be_whole_and_positive(option: str, count: Any) -> None:
+    with pytest.raises(InvalidValue, match=f"expected {option} to be a whole number >= 1, got: {count}"):
+        train(**{option: count})
+
+
+# -- the command line --
+
+
+def options(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_command_prints_steps_and_result_on_stdout_only(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(options("--steps", "2", "--batch-size", "32")) == 0
+
+    out, err = capfd.readouterr()
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["step 1", "step 2", "held-out tokens"]
+    assert err == ""
+
+
+def test_long_run_prints_some_twenty_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    cli.run(options("--steps", "41", "--batch-size", "8", "--no-grad-norms"))
+
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 15
+    assert lines[-2].startswith("step 41: ")
+    assert "gradient untracked" in lines[-2]
+
+
+def test_each_step_becomes_a_line_of_json(tmp_path: Path) -> None:
+    file = tmp_path / "steps.jsonl"
+
+    cli.run(options("--steps", "2", "--batch-size", "32", "--parallel", "--jsonl", str(file)))
+
+    lines = file.read_text().splitlines()
+    assert [json.loads(line)["regularizers"].keys() for line in lines] == [{"l1", "l2", "entropy"}] * 2
+
+
+@pytest.mark.parametrize("words", [("--steps", "0"), ("--steps", "x"), ("--batch-size", "-1")])
+def test_bad_options_are_refused(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options(*words)
+
+    assert words[0] in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""The declaration of a regularizer, and the ready ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import autograd.numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from app.training.regularizers import Regularizer, entropy, l1, l2, l2_centred, sparsity
+from runtime.errors import InvalidValue
+
+rows = hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 5)), elements=st.floats(-50, 50))
+
+
+@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf, True, "1", None])
+def test_weight_must_be_a_finite_number_from_zero_up(weight: Any) -> None:
+    with pytest.raises(InvalidValue, match="expected the weight of regularizer 'l1' to be a finite number >= 0, got: "):
+        Regularizer(l1, weight, "l1")
+
+
+@pytest.mark.parametrize("weight", [0, 0.0, 1, 2.5])
+def test_weight_may_be_zero(weight: float) -> None:
+    assert Regularizer(l1, weight, "l1").weight == weight
+
+
+@pytest.mark.parametrize("name", ["", None, 7])
+def test_name_must_be_a_non_empty_string(name: Any) -> None:
+    with pytest.raises(InvalidValue, match="expected the name of a regularizer to be a non-empty string, got: "):
+        Regularizer(l1, 1.0, name)
+
+
+def test_fn_must_be_callable() -> None:
+    with pytest.raises(InvalidValue, match="expected the fn of regularizer 'l1' to be callable, got: 1.0"):
+        Regularizer(1.0, 1.0, "l1")  # type: ignore[arg-type]
+
+
+def test_ready_regularizers_at_a_known_point() -> None:
+    x = np.array([1.0, -2.0, 3.0])
+
+    assert l1(None, x)[0] == 6.0
+    assert l2(None, x)[0] == 14.0
+    assert sparsity(None, x)[0] == 2.0
+    assert l2_centred(None, x)[0] == pytest.approx(14.0 - 3 * (2 / 3) ** 2)
+
+
+@given(rows)
+def test_entropy_penalty_is_between_zero_and_the_logarithm_of_the_choices(logits: Any) -> None:
+    penalty, metrics = entropy(None, logits)
+
+    assert -1e-9 <= penalty <= math.log(logits.shape[1]) + 1e-9
+    assert penalty + metrics["entropy"] == pytest.approx(math.log(logits.shape[1]))
+
+
+def test_entropy_penalty_of_even_and_of_sure_choices() -> None:
+    assert entropy(None, np.zeros((3, 4)))[0] == pytest.approx(0.0)
+    assert entropy(None, np.array([[0.0, -500.0]]))[0] == pytest.approx(math.log(2))

@@ -1,0 +1,85 @@
+"""The leak checks find what they are for: each kind of leak fails its own test and no other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFTEST = Path(__file__).with_name("conftest.py")
+
+LEAKS = """
+import socket, subprocess, sys, threading
+
+kept = []
+release = threading.Event()
+
+def test_thread():
+    thread = threading.Thread(target=release.wait, name="left-behind")
+    thread.start()
+
+def test_socket():
+    kept.append(socket.create_server(("127.0.0.1", 0)))
+
+def test_socket_in_a_reference_cycle():
+    class Holder: ...
+    holder = Holder()
+    holder.me, holder.socket = holder, socket.socket()
+
+def test_process():
+    kept.append(subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE))
+
+def test_clean():
+    with socket.create_server(("127.0.0.1", 0)):
+        subprocess.run([sys.executable, "-c", ""], check=True)
+    thread = threading.Thread(target=print)
+    thread.start()
+    thread.join()
+
+def test_frees_what_the_others_kept():
+    release.set()
+    for each in kept:
+        if isinstance(each, subprocess.Popen):
+            each.communicate()
+        else:
+            each.close()
+"""
+
+
+def run_pytest(directory: Path, source: str) -> str:
+    (directory / "conftest.py").write_text(re.sub(r"GRACE_S = .*", "GRACE_S = 0.2", CONFTEST.read_text()))
+    (directory / "test_it.py").write_text(source)
+    command = [sys.executable, "-m", "pytest", "-rA", "-W", "error", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    command += ["--rootdir", ".", "."]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
+
+
+def test_each_kind_of_leak_fails_the_test_that_left_it(tmp_path: Path) -> None:
+    output = run_pytest(tmp_path, LEAKS)
+
+    failed = set(re.findall(r"^(?:ERROR|FAILED) test_it.py::(\w+)", output, re.MULTILINE))
+    assert failed == {"test_thread", "test_socket", "test_socket_in_a_reference_cycle", "test_process"}, output
+    assert re.search(r"expected to leave nothing behind, got: thread 'left-behind'", output)
+    assert re.search(r"expected to leave nothing behind, got: socket AF_INET SOCK_STREAM \('127.0.0.1', \d+\)", output)
+    assert re.search(
+        r"expected to leave nothing behind, got: process \d+: \S+ -c import sys; sys.stdin.read\(\)", output
+    )
+
+
+def test_missing_peer_skips_here_and_fails_where_peers_are_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "def test_peer(peer):\n    peer('no-such-program')\n"
+
+    monkeypatch.delenv("REQUIRE_PEERS", raising=False)
+    relaxed = run_pytest(tmp_path, source)
+    monkeypatch.setenv("REQUIRE_PEERS", "1")
+    strict = run_pytest(tmp_path, source)
+
+    assert "1 skipped" in relaxed
+    assert "expected no-such-program on PATH, got: nothing. .ci/run gets it" in relaxed
+    assert "1 failed" in strict
