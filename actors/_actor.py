@@ -13,17 +13,17 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns, perf_counter_ns
 from typing import Any, ClassVar, Self
 
 import pykka
 from greenlet import GreenletExit, getcurrent
-from pykka._envelope import Envelope
 from pykka._introspection import get_attr_directly
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from actors import _reports
-from actors._future import Future
+from actors._future import Ask, Future
 from actors._ref import ActorRef
 from runtime import _native, _process_table, _scheduler
 from runtime._mailbox import EMPTY, Mailbox
@@ -53,7 +53,7 @@ IGNORE: Any = type("Ignored", (), {"__repr__": lambda self: "IGNORE", "__slots__
 def current_actor() -> ActorRef[Any] | None:
     """Return the ref of the actor whose code is calling, or None outside actors."""
     running = getcurrent()
-    actor = running.activity if running.__class__ is Worker else getattr(_thread, "actor", None)  # type: ignore[attr-defined]
+    actor = running.activity if isinstance(running, Worker) else getattr(_thread, "actor", None)
     return actor._actor_ref if isinstance(actor, Actor) else None
 
 
@@ -118,6 +118,8 @@ class Actor(pykka.Actor):
             # pykka's hook has no argument; a class written for pykka keeps working.
             cls._stop_takes_reason = len(inspect.signature(cls.on_stop).parameters) > 1
 
+    _actor_ref: ActorRef[Any]
+
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # pykka's own __init__ costs a uuid4 and a threading.Event per actor.
         self._id = _process_table.next_id()
@@ -148,7 +150,7 @@ class Actor(pykka.Actor):
 
     def _start(self, starter: Starter, link: bool) -> ActorRef[Any]:
         if starter.carrier is not None and starter.carrier != self.carrier:
-            self.carrier = starter.carrier  # type: ignore[misc]
+            self.carrier = starter.carrier  # type: ignore[misc]  # the class's default, overridden for this one
         self._parent = parent = current_actor()
         if link:
             if parent is None:
@@ -192,7 +194,7 @@ class Actor(pykka.Actor):
     def on_down(self, monitor_id: int, ref: ActorRef[Any], reason: ExitReason) -> None:
         """Handle the end of a monitored actor."""
 
-    def on_stop(self, reason: ExitReason = "normal") -> None:  # type: ignore[override]
+    def on_stop(self, reason: ExitReason = "normal") -> None:
         """Clean up; runs on stop and shutdown, not on kill and not after a crash (see `on_failure`)."""
 
     def get_state(self) -> Any:
@@ -308,7 +310,7 @@ class Actor(pykka.Actor):
         while not self._dead:
             if self._continuations:
                 x = self._continuations.pop(0)
-                self._contained(lambda x=x: self.on_continue(x))
+                self._contained(partial(self.on_continue, x))
             elif control or self._urgent:
                 self._handle_control(*self._next_control())
             elif self._suspended:
@@ -333,7 +335,7 @@ class Actor(pykka.Actor):
         self._busy_since_ns = monotonic_ns()
         self._current = message
         try:
-            if message.__class__ is Envelope:
+            if message.__class__ is Ask:
                 result = self._receive(message.message)
                 # Counted before it is answered: who has the answer finds it in the statistics.
                 self._mailbox.settle(self)
@@ -361,17 +363,17 @@ class Actor(pykka.Actor):
                 return self.on_receive(message)
 
     def _failed(self, error: BaseException, message: Any) -> None:
-        reply = message.reply_to if message.__class__ is Envelope else None
+        reply = message.reply_to if message.__class__ is Ask else None
         failed = not (isinstance(error, Exit) and is_normal_exit(error.reason))
         if not self._mailbox.settle(self, failed=failed):
             return  # fenced meanwhile: whoever did that has accounted for the message and answered the asker
         if reply is None:
             self._crash(error)
         elif self.answer_and_live_on and isinstance(error, Exception) and not isinstance(error, Exit):
-            reply.set_exception(error)
+            reply.fail(error)
         else:
             self._crash(error)  # first the end, then the answer: who has it finds the actor dead
-            reply.set_exception(self._dead_error() if isinstance(error, Exit) else error)
+            reply.fail(self._dead_error() if isinstance(error, Exit) else error)
 
     def _contained(self, hook: Callable[[], Any]) -> Any:
         """Run a hook that is no message; what it raises ends the actor."""
@@ -438,7 +440,7 @@ class Actor(pykka.Actor):
             if reply is None:
                 self._crash(error)
             else:
-                reply.set_exception(error)
+                reply.fail(error)
         else:
             if reply is not None:
                 reply.set(result)
@@ -460,7 +462,7 @@ class Actor(pykka.Actor):
             if isinstance(error, Ignore):
                 reply.set(IGNORE)
             else:
-                reply.set_exception(error)
+                reply.fail(error)
         else:
             reply.set(self._actor_ref)
         self._starting = None
@@ -553,9 +555,9 @@ class Actor(pykka.Actor):
         if not self._finish("killed", signal_parent=starting is None):
             return
         if starting is not None:
-            starting.set_exception(Exit("killed"))
-        elif current.__class__ is Envelope:
-            current.reply_to.set_exception(self._dead_error())
+            starting.fail(Exit("killed"))
+        elif current.__class__ is Ask:
+            current.reply_to.fail(self._dead_error())
         if self._gate is not None:
             self._gate.wake()
         elif worker is not None:
@@ -595,8 +597,8 @@ class Actor(pykka.Actor):
         if not self._owns_mailbox:
             return
         for message in self._mailbox.close():
-            if message.__class__ is Envelope:
-                message.reply_to.set_exception(self._dead_error())
+            if message.__class__ is Ask:
+                message.reply_to.fail(self._dead_error())
 
     def _refuse_control(self) -> None:
         """Answer control messages that nobody will handle any more."""
@@ -612,7 +614,7 @@ class Actor(pykka.Actor):
             elif reply is not None and method == "_stop_now":
                 reply.set(False)
             elif reply is not None:
-                reply.set_exception(self._dead_error())
+                reply.fail(self._dead_error())
 
     def _dead_error(self) -> pykka.ActorDeadError:
         return pykka.ActorDeadError(f"expected {self._actor_ref} to be alive, got: ended ({self._exit_reason!r})")

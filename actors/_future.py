@@ -51,14 +51,15 @@ class Future(pykka.Future[T]):
         self._settle(value, None)
 
     def set_exception(self, exc_info: Any = None) -> None:
-        """Give an exception as the reply: an instance, an exc_info triple, or the one being handled."""
-        if isinstance(exc_info, BaseException):
-            error: BaseException | None = exc_info
-        else:
-            kind, error, _ = exc_info or sys.exc_info()
-            if error is None and kind is not None:
-                error = kind()
+        """Give an exception as the reply: an exc_info triple, or the one being handled (pykka's call; see `fail`)."""
+        kind, error, _ = exc_info or sys.exc_info()
+        if error is None and kind is not None:
+            error = kind()
         assert error is not None, "set_exception outside an except block"
+        self._settle(None, error)
+
+    def fail(self, error: BaseException) -> None:
+        """Give an exception as the reply."""
         self._settle(None, error)
 
     def _settle(self, value: Any, error: BaseException | None) -> None:
@@ -68,3 +69,16 @@ class Future(pykka.Future[T]):
         self._value = value
         for waiting in self._waiters:
             waiting.wake()
+
+
+class Ask:
+    """A message in the load lane that somebody waits to have answered."""
+
+    __slots__ = ("message", "reply_to")
+
+    def __init__(self, message: Any, reply_to: Future[Any]) -> None:
+        self.message = message
+        self.reply_to = reply_to
+
+    def __repr__(self) -> str:
+        return f"Ask({self.message!r})"

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pykka
-from pykka._envelope import Envelope
 
-from actors._future import Future
+from actors._future import Ask, Future
 from runtime._process_table import ProcessInfo
 from runtime._waiting import waiter
 from runtime.errors import BeamstalkError, ExitReason, MailboxFull
@@ -116,10 +115,10 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         actor._forbid_asking_oneself()
         future: Future[Any] = Future()
         if actor._dead:
-            future.set_exception(pykka.ActorDeadError(f"{self} not found"))
-        elif not actor._mailbox.put(Envelope(message, reply_to=future)):
-            future.set_exception(self._refused())
-        elif actor._dead:
+            future.fail(pykka.ActorDeadError(f"{self} not found"))
+        elif not actor._mailbox.put(Ask(message, reply_to=future)):
+            future.fail(self._refused())
+        elif not self.is_alive():
             actor._refuse_mail()  # it ended while we put: nobody else will answer
         return future.get(timeout=timeout) if block else future
 

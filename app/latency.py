@@ -1,7 +1,7 @@
 """How long emitting takes, measured where it happens: in the thread that does the work.
 
-`TimedEmit` stands in for `runtime.execute` wherever an `Emit` is handed in. It adds two clock readings (about 0.1 µs) to
-each emission and keeps every duration: eight bytes per event for the length of a run.
+`TimedEmit` stands in for `runtime.execute` wherever an `Emit` is handed in. It adds two clock readings (about 0.1 µs)
+to each emission and keeps every duration: eight bytes per event for the length of a run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TimedEmit:
         return len(self._durations_ns)
 
     def percentile_us(self, quantile: float) -> float:
-        """Return the duration in microseconds that this share (0…1) of the emissions did not exceed; 0.0 without any."""
+        """Return the duration (µs) that this share (0…1) of the emissions did not exceed; 0.0 if there were none."""
         durations_ns = sorted(self._durations_ns)
         if not durations_ns:
             return 0.0

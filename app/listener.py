@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from types import TracebackType
 
@@ -50,7 +50,7 @@ class StatsdListener:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._packets = self._lines = self._bad_lines = 0
-        self._counters: Counter[str] = Counter()
+        self._counters: defaultdict[str, float] = defaultdict(float)
 
     def __enter__(self) -> StatsdListener:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -63,11 +63,9 @@ class StatsdListener:
             self._socket.close()
             raise
         self.address: tuple[str, int] = self._socket.getsockname()
-        self._threads = [threading.Thread(target=self._receive, name="statsd-listener")]
+        self._threads = [threading.Thread(target=self._receive)]
         if self._on_summary is not None:
-            self._threads.append(
-                threading.Thread(target=self._summarise, args=[self._on_summary], name="statsd-summary")
-            )
+            self._threads.append(threading.Thread(target=self._summarise, args=[self._on_summary]))
         for thread in self._threads:
             thread.start()
         return self

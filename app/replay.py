@@ -179,24 +179,31 @@ class Replay:
 
 
 class Pace:
-    """Keeps a steady rate, without hurrying to make up for more than a tenth of a second.
+    """Keeps a steady rate (per second; None: no waiting), and catches up with at most a tenth of a second.
 
     >>> Pace(None).wait()
     """
 
-    def __init__(self, rate: float | None) -> None:
+    def __init__(
+        self,
+        rate: float | None,
+        now_s: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._interval_s = 0.0 if rate is None else 1 / rate
-        self._due_s = 0.0
+        self._now_s = now_s
+        self._sleep = sleep
+        self._due_s = now_s()
 
     def wait(self) -> None:
         """Sleep until it is time for the next label."""
         if not self._interval_s:
             return
-        now_s = time.monotonic()
+        now_s = self._now_s()
         self._due_s = max(self._due_s + self._interval_s, now_s - 0.1)
         ahead_s = self._due_s - now_s
-        if ahead_s > 0.001:
-            time.sleep(ahead_s)
+        if ahead_s > 0.001:  # shorter sleeps are not worth their overhead: the next label makes up for it
+            self._sleep(ahead_s)
 
 
 def _sample_id(token: Token) -> str:

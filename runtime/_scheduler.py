@@ -144,7 +144,7 @@ class Scheduler:
         self._stopping = False
         self._hub: Any = None
         self._async: Any = None
-        self._hub_switch: Callable[[], Any] = lambda: None
+        self._hub_switch: Callable[[], Any] = _nothing
         self._thread_id: int | None = None
         self._activations = 0
         self._greenlets = 0
@@ -162,7 +162,7 @@ class Scheduler:
         if not started.wait(30):
             raise BeamstalkError("expected the scheduler's thread to start within 30 s, got: no answer")
         if isinstance(self.clock, FakeClock):
-            self.clock.settle = self.wait_quiet
+            self.clock.settle = self._settle
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """End the thread; False when it does not come to an end in time (an actor holds the hub)."""
@@ -203,6 +203,10 @@ class Scheduler:
         self._quiet_waiters.append(waiting)
         self.post(_nothing)
         return waiting.wait(timeout_s)
+
+    def _settle(self) -> None:
+        if not self.wait_quiet():
+            raise BeamstalkError("expected the actors to become quiet within 30 s, got: they go on and on")
 
     def statistics(self) -> SchedulerStatistics:
         """Answer from any thread without waiting for the hub."""
@@ -339,7 +343,7 @@ class Scheduler:
                 if len(idle) >= _POOL or self._stopping:
                     return
                 idle.append(worker)
-                activity = worker.parent.switch()
+                activity = self._hub_switch()
         finally:
             self._greenlets -= 1
 

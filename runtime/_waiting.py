@@ -53,7 +53,7 @@ class HostHubWaiter:
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
-        self._greenlet = getcurrent()
+        self._greenlet: Any = getcurrent()
         self._woken = False
         self._async = hub.loop.async_()
         self._async.start(self._resume)

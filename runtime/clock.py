@@ -61,10 +61,10 @@ class FakeClock(Clock):
         self.settle: Callable[[], None] = lambda: None
         """Called before and after each due timer; a scheduler sets it to wait until its actors are quiet."""
 
-    def monotonic_ns(self) -> int:  # type: ignore[override]
+    def monotonic_ns(self) -> int:
         return self._now_ns
 
-    def system_ns(self) -> int:  # type: ignore[override]
+    def system_ns(self) -> int:
         return self._now_ns + self._offset_ns
 
     def call_after(self, delay_s: float, fire: Callable[[], None]) -> FakeTimer:

@@ -64,6 +64,7 @@ class Regularizer(msgspec.Struct, frozen=True):
             or self.weight < 0
         ):
             raise expected(f"the weight of regularizer {self.name!r} to be a finite number >= 0", self.weight)
+        msgspec.structs.force_setattr(self, "weight", float(self.weight))
 
 
 class RegularizerError(BeamstalkError):

@@ -10,7 +10,7 @@ import pytest
 from runtime.errors import InvalidValue
 from supervisors import DynamicSupervisor, Supervisor
 from supervisors._flags import Flags
-from tests.supervisors.conftest import House
+from tests.supervisors.house import House
 
 
 def test_defaults_are_three_restarts_in_five_seconds_one_for_one() -> None:

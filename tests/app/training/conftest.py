@@ -10,6 +10,7 @@ from app.training.catalogue import CATALOGUE
 from runtime import Event
 from runtime._dispatch import publish
 from runtime._handlers import table
+from tests.app.training.service import Service
 
 
 class Captured:
@@ -45,7 +46,8 @@ class Captured:
 
     def is_balanced(self) -> bool:
         """Tell whether something started, and every start has exactly one end."""
-        starts, ends = [], []
+        starts: list[tuple[str, int]] = []
+        ends: list[tuple[str, int]] = []
         for event in self.events:
             prefix, _, phase = event.name.rpartition(".")
             if phase in ("start", "stop", "exception"):
@@ -62,3 +64,9 @@ def captured() -> Iterator[Captured]:
     yield captured
     table.remove_sink("captured")
     publish(table.snapshot())
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service() as service:
+        yield service

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import http.server
 import json
 import socket
-import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -17,65 +14,10 @@ import tenacity
 from app.training.client import HttpError, RequestFailed, TrainingClient
 from runtime.errors import BeamstalkError, InvalidValue
 from tests.app.training.conftest import Captured
+from tests.app.training.service import Service, answer, completed, hang_up, pending
 
 REQUEST = "tinkex.http.request"
 POLL = "/api/v1/retrieve_future"
-
-
-class Service:
-    """A service that answers as told, in turn; the last answer is given again and again."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, list[Callable[[Any], None]]] = {}
-        self.requests: list[tuple[str, str, dict[str, str], Any]] = []
-        service = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                headers = {key.lower(): value for key, value in self.headers.items()}
-                service.requests.append((self.command, self.path, headers, json.loads(body) if body else None))
-                answers = service.answers[self.path.partition("?")[0]]
-                answer = answers.pop(0) if len(answers) > 1 else answers[0]
-                answer(self)
-
-            do_GET = do_POST
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-def answer(status: int = 200, content: object = None, **headers: str) -> Callable[[Any], None]:
-    def give(handler: http.server.BaseHTTPRequestHandler) -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        handler.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            handler.send_header(key.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return give
-
-
-def hang_up(handler: http.server.BaseHTTPRequestHandler) -> None:
-    handler.connection.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    service = Service()
-    yield service
-    service.close()
 
 
 @pytest.fixture
@@ -238,14 +180,6 @@ def test_answer_larger_than_four_megabytes_is_refused_without_a_retry(
 # -- the queue --
 
 
-def pending(state: str | None = None, reason: str | None = None, **more: object) -> Callable[[Any], None]:
-    return answer(content={"status": "pending", "queue_state": state, "queue_state_reason": reason, **more})
-
-
-def completed(result: object) -> Callable[[Any], None]:
-    return answer(content={"status": "completed", "result": result})
-
-
 @pytest.fixture
 def queued(service: Service) -> Service:
     service.answers["/forward"] = [answer(content={"request_id": "r1"})]
@@ -316,7 +250,7 @@ def test_poll_that_fails_for_a_moment_is_retried(queued: Service, client: Traini
 def test_failed_work_is_an_error_with_its_reason(queued: Service, client: TrainingClient) -> None:
     queued.answers[POLL] = [answer(content={"status": "failed", "error": {"message": "out of memory"}})]
 
-    with pytest.raises(RequestFailed, match="expected request 'r1' to succeed, got: .*out of memory") as caught:
+    with pytest.raises(RequestFailed, match=r"expected request 'r1' to succeed, got: .*out of memory") as caught:
         client.run("/forward", {})
 
     assert (caught.value.request_id, caught.value.error) == ("r1", {"message": "out of memory"})

@@ -123,7 +123,7 @@ def test_total_gradient_norm_is_at_most_the_sum_of_norms(at: Any, first: float, 
 
     output = custom_loss([], at, total, regularizers, track_grad_norms=True)
 
-    norms = [output.base_loss.grad_norm] if output.base_loss else []  # type: ignore[union-attr]
+    norms = [output.base_loss.grad_norm] if output.base_loss else []
     norms += [each.grad_norm_weighted for each in output.regularizers.values()]
     assert output.total_grad_norm is not None
     assert output.total_grad_norm <= sum(norms) + 1e-6  # type: ignore[arg-type]
@@ -337,7 +337,7 @@ def test_regularizer_that_raises_is_named_and_everything_is_closed(parallel: boo
 def test_regularizer_that_gives_no_finite_number_is_named(number: float, parallel: bool, captured: Captured) -> None:
     regularizers = [Regularizer(lambda data, x: number, 1.0, "odd")]
 
-    with pytest.raises(RegularizerError, match="regularizer 'odd' to return a finite value, got: (nan|inf)"):
+    with pytest.raises(RegularizerError, match=r"regularizer 'odd' to return a finite value, got: (nan|inf)"):
         custom_loss([], [1.0], total, regularizers, parallel=parallel)
 
     assert len(captured.of("tinkex.regularizer.compute.exception", regularizer_name="odd")) == 1

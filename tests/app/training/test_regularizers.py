@@ -23,9 +23,10 @@ def test_weight_must_be_a_finite_number_from_zero_up(weight: Any) -> None:
         Regularizer(l1, weight, "l1")
 
 
-@pytest.mark.parametrize("weight", [0, 0.0, 1, 2.5])
-def test_weight_may_be_zero(weight: float) -> None:
+@pytest.mark.parametrize("weight", [0, 0.0, 1, 2.5, np.float64(0.5)])
+def test_weight_may_be_zero_and_becomes_a_float(weight: float) -> None:
     assert Regularizer(l1, weight, "l1").weight == weight
+    assert type(Regularizer(l1, weight, "l1").weight) is float
 
 
 @pytest.mark.parametrize("name", ["", None, 7])
@@ -35,7 +36,7 @@ def test_name_must_be_a_non_empty_string(name: Any) -> None:
 
 
 def test_fn_must_be_callable() -> None:
-    with pytest.raises(InvalidValue, match="expected the fn of regularizer 'l1' to be callable, got: 1.0"):
+    with pytest.raises(InvalidValue, match=r"expected the fn of regularizer 'l1' to be callable, got: 1.0"):
         Regularizer(1.0, 1.0, "l1")  # type: ignore[arg-type]
 
 

@@ -1,0 +1,56 @@
+"""Log composed losses and their regularizers: one handler for two events, beside the training and never in its way."""
+
+import sys
+from typing import Any
+
+import autograd.numpy as np
+from loguru import logger
+
+import runtime
+from app.training import Regularizer, custom_loss
+from app.training.regularizers import l1, l2
+from supervisors import Application
+
+Values = dict[str, Any]
+
+
+class RegularizerLogger:
+    """Writes a line for each regularizer (level DEBUG) and one for the whole loss (INFO, WARNING when it was slow)."""
+
+    def attach(self, slow_ms: float) -> None:
+        events = ["tinkex.custom_loss.stop", "tinkex.regularizer.compute.stop"]
+        runtime.attach_many("regularizer-logger", events, self.handle_event, {"slow_ms": slow_ms})
+
+    def handle_event(self, event: str, measurements: Values, metadata: Values, config: Values) -> None:
+        if event == "tinkex.regularizer.compute.stop":
+            name, value = metadata["regularizer_name"], measurements["value"]
+            logger.debug(f"Regularizer {name}: value={value:.3f} contribution={measurements['contribution']:.3f}")
+            return
+        loss = f"Custom loss: total={measurements['loss_total']:.3f} regs={metadata['regularizer_count']}"
+        duration_ms = measurements["duration"] / 1_000_000
+        if duration_ms > config["slow_ms"]:
+            logger.warning(f"{loss} duration={duration_ms:.0f}ms")
+        else:
+            logger.info(loss)
+
+
+def nll(data: list[str], logprobs: Any) -> Any:
+    mean = -np.mean(logprobs)
+    return mean, {"perplexity": np.exp(mean)}
+
+
+def main() -> None:
+    logger.remove()
+    logger.add(sys.stdout, level="DEBUG", format="{level: <7} {message}")
+    logprobs = [-0.5, -1.2, -0.8, -2.1, -0.3, -1.5, -0.9, -1.8, -0.6, -1.1]
+    regularizers = [Regularizer(l1, 0.01, "l1"), Regularizer(l2, 0.001, "l2")]
+
+    with Application("training").running():
+        RegularizerLogger().attach(slow_ms=10_000)
+        output = custom_loss(["a datum"], logprobs, nll, regularizers, track_grad_norms=True)
+
+    print(output.to_json().decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+from app.latency import TimedEmit
+from tests.app.conftest import Emitted
+
+
+def test_an_emission_passes_through_and_is_measured(emitted: Emitted) -> None:
+    emit = TimedEmit()
+
+    emit("anvil.queue.created", {}, {"queue_id": "q1"})
+
+    assert [event.metadata for event in emitted.events] == [{"queue_id": "q1"}]
+    assert emit.count == 1
+    assert emit.percentile_us(0.5) > 0
+
+
+def test_percentiles_are_those_of_the_sorted_durations() -> None:
+    emit = TimedEmit()
+    emit._durations_ns.extend(range(100_000, 0, -1000))
+
+    assert [emit.percentile_us(quantile) for quantile in (0.0, 0.5, 0.99, 1.0)] == [1.0, 51.0, 100.0, 100.0]
+
+
+def test_without_emissions_every_percentile_is_nothing() -> None:
+    assert TimedEmit().percentile_us(0.99) == 0.0

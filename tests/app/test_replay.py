@@ -1,0 +1,151 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import runtime
+from app import replay
+from app.labeling import agreement, lexicon
+from app.labeling.export import read_manifest
+from app.labeling.storage import Storage
+from app.replay import Pace, Replay
+from tests.app.conftest import Emitted
+
+
+@pytest.fixture
+def sweeping(storage: Storage) -> Iterator[list[Replay]]:
+    """Sweep the queues of the replays in this list, as the application's poller does."""
+    replays: list[Replay] = []
+    done = threading.Event()
+
+    def sweep() -> None:
+        while not done.wait(0.02):
+            for one in replays:
+                one.queue.sweep()
+
+    thread = threading.Thread(target=sweep)
+    thread.start()
+    yield replays
+    done.set()
+    thread.join()
+
+
+def test_every_rating_becomes_a_label_of_its_rater(storage: Storage, emitted: Emitted) -> None:
+    tokens = lexicon.load(30)
+
+    run = Replay(storage, tokens, emit=runtime.execute)
+    run.run()
+
+    labels = storage.labels(replay.QUEUE_ID)
+    assert run.counts.submitted == len(labels) == 300
+    assert {(label.sample_id, label.labeler_id): label.values["valence"] for label in labels} == {
+        (f"token-{token.line:04}", f"rater-{column:02}"): rating
+        for token in tokens
+        for column, rating in enumerate(token.ratings, start=1)
+    }
+    accepted = [stop for stop in emitted.of("anvil.label.submit.stop") if stop.metadata["validation_errors"] == 0]
+    assert len(accepted) == 300
+
+
+def test_the_first_extreme_rating_is_refused_and_widens_the_schema_once(storage: Storage, emitted: Emitted) -> None:
+    run = Replay(storage, lexicon.load(60), emit=runtime.execute)
+    run.run()
+
+    assert run.counts.rejected == len(emitted.of("anvil.label.validation_failed")) == 1
+    (migration,) = emitted.of("anvil.schema.migration")
+    assert migration.metadata["to_version"] == run.queue.schema.version_id == "v2"
+    assert {label.schema_version_id for label in storage.labels(replay.QUEUE_ID)} == {"v2"}
+
+
+def test_whoever_walks_away_finishes_at_the_second_attempt(
+    storage: Storage, emitted: Emitted, sweeping: list[Replay]
+) -> None:
+    run = Replay(storage, lexicon.load(10), emit=runtime.execute, abandon=0.2)
+    sweeping.append(run)
+
+    run.run()
+
+    assert run.counts.submitted == 100
+    assert run.counts.abandoned > 0
+    timed_out = emitted.of("anvil.assignment.timed_out")
+    assert sum(event.measurements["count"] for event in timed_out) == run.counts.abandoned + run.counts.too_late
+    assert {event.metadata["attempt"] for event in emitted.of("anvil.policy.requeue")} == {2}
+    retries = [stop.metadata.get("retry_count") for stop in emitted.of("anvil.assignment.dispatch.stop")]
+    assert retries.count(1) == run.counts.abandoned
+
+
+def test_the_conclusion_is_the_agreement_two_exports_and_an_archive(
+    storage: Storage, emitted: Emitted, tmp_path: Path
+) -> None:
+    tokens = lexicon.load(50)
+    run = Replay(storage, tokens, emit=runtime.execute)
+    run.run()
+
+    report, manifests = run.conclude(tmp_path)
+
+    alpha = agreement.krippendorff_alpha([token.ratings for token in tokens], "interval")
+    assert report.alpha == {"valence": pytest.approx(alpha)}
+    assert [(manifest.format, manifest.row_count) for manifest in manifests] == [("csv", 500), ("jsonl", 500)]
+    assert read_manifest(tmp_path / "labels.csv.manifest.json") == manifests[0]
+    assert manifests[0].sample_version == lexicon.version()
+    assert run.queue.status == "archived"
+    assert len(emitted.of("anvil.agreement.low_score")) > 0
+
+
+def test_the_gate_is_tried_before_anybody_works(storage: Storage, emitted: Emitted) -> None:
+    Replay(storage, lexicon.load(1), emit=runtime.execute)
+
+    assert [event.metadata["reason"] for event in emitted.of("anvil.auth.login_failed")] == ["invalid_token"]
+    (denied,) = emitted.of("anvil.auth.access_denied")
+    assert (denied.metadata["labeler_id"], denied.metadata["action"]) == ("rater-01", "export_data")
+    assert len(emitted.of("anvil.auth.login_success")) == 11
+
+
+def test_a_run_ends_early_when_told_so(storage: Storage) -> None:
+    run = Replay(storage, lexicon.load(50), emit=runtime.execute, finished=lambda: run.counts.submitted >= 42)
+
+    run.run()
+
+    assert run.counts.submitted == 42
+
+
+class Time:
+    """A clock for a pace: sleeping moves it, and so does `work`."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def work(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def test_a_pace_makes_labels_take_as_long_as_the_rate_says() -> None:
+    time = Time()
+    pace = Pace(100, lambda: time.now_s, time.work)
+
+    for _ in range(50):
+        time.work(0.004)
+        pace.wait()
+
+    assert time.now_s == pytest.approx(100.5)
+
+
+def test_a_pace_catches_up_with_a_short_delay_and_not_with_a_long_one() -> None:
+    time = Time()
+    pace = Pace(100, lambda: time.now_s, time.work)
+
+    time.work(0.05)
+    for _ in range(10):
+        pace.wait()
+    short = time.now_s
+    time.work(5.0)
+    for _ in range(10):
+        pace.wait()
+
+    assert short == pytest.approx(100.1)
+    assert time.now_s == pytest.approx(short + 5.0)
+
+
+def test_a_pace_without_a_rate_never_sleeps() -> None:
+    Pace(None, sleep=lambda seconds: pytest.fail("slept")).wait()

@@ -1,0 +1,119 @@
+"""A house to supervise in: a fake clock, workers that do as they are told, and a journal of what happened.
+
+`house.quiet()` returns when nobody has anything left to do, and time stands still until `house.clock.advance`, so that
+no test needs to sleep. The fixtures `house` and `run` are in `conftest.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from actors import Actor, ActorRef, Ignore
+from runtime._mailbox import Mailbox
+from runtime.clock import FakeClock
+from runtime.errors import Exit
+from supervisors import ChildSpec, DynamicSupervisorRef, SupervisorRef
+
+EVENTS = ("supervisors.report", "supervisors.progress", "supervisors.unexpected_message", "actors.crash")
+
+
+class Crash(Exception):
+    """What a worker of the house dies of when told to crash."""
+
+
+class Worker(Actor):
+    """Starts as the house says, ends by what it is sent, and notes when it is started and stopped."""
+
+    def __init__(self, house: House, label: str) -> None:
+        super().__init__()
+        self.house = house
+        self.label = label
+        self.ends_by_itself = False
+
+    def on_start(self) -> None:
+        self.house.starts[self.label] += 1
+        outcomes = self.house.outcomes.get(self.label, ["ok"])
+        outcome = outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
+        self.house.journal.append(f"{'start' if outcome == 'ok' else outcome} {self.label}")
+        if outcome == "ignore":
+            raise Ignore
+        if outcome != "ok":
+            raise Exit(outcome)
+
+    def on_receive(self, message: Any) -> Any:
+        self.ends_by_itself = True
+        raise message
+
+    def on_stop(self, reason: Any = "normal") -> None:
+        if not self.ends_by_itself:
+            self.house.journal.append(f"stop {self.label}")
+
+
+class Errand(Actor):
+    """Runs what it is sent, as an actor."""
+
+    def on_receive(self, message: Any) -> Any:
+        return message()
+
+
+class House:
+    """What a test of supervision works with."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.journal: list[str] = []
+        self.starts: Counter[str] = Counter()
+        self.outcomes: dict[str, list[str]] = {}
+        self.logged: list[dict[str, Any]] = []
+        self.mail = Mailbox()
+
+    def spec(self, label: str, worker: type[Worker] = Worker, **options: Any) -> ChildSpec:
+        """Build the spec of a worker."""
+        return ChildSpec(label, (worker, (self, label)), **options)
+
+    def quiet(self) -> None:
+        """Wait until every actor has done what there was to do."""
+        self.clock.settle()
+
+    def end(self, ref: ActorRef[Any], reason: Any) -> None:
+        """Have a worker end with a reason, and wait for what comes of it."""
+        ref.tell(Exit(reason))
+        self.quiet()
+
+    def end_together(self, refs: list[ActorRef[Any]], reason: Any) -> None:
+        """Have workers end at the same time, before anybody hears of any of them."""
+        # An actor does not give way between its tells, so all of them are there before the first is handled.
+        errand = Errand.start()
+        errand.ask(lambda: [ref.tell(Exit(reason)) for ref in refs])
+        errand.stop()
+        self.quiet()
+
+    def happened(self) -> list[str]:
+        """Take what was noted since the last time."""
+        self.quiet()
+        journal, self.journal[:] = self.journal[:], []
+        return journal
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the metadata of the events of one name."""
+        return [event.metadata for event in self.mail.load if event.name == name]
+
+    def contexts(self) -> list[tuple[str, Any]]:
+        """Return context and reason of the supervisor reports."""
+        return [(report["context"], report["reason"]) for report in self.events("supervisors.report")]
+
+
+def child(supervisor: SupervisorRef, child_id: Any) -> ActorRef[Any]:
+    """Return the running child of that id."""
+    found = {entry.id: entry.child for entry in supervisor.which_children()}[child_id]
+    assert isinstance(found, ActorRef), found
+    return found
+
+
+def standing(supervisor: SupervisorRef | DynamicSupervisorRef) -> dict[Any, str]:
+    """Say where each child stands: running, down or restarting."""
+    return {
+        entry.id: "down" if entry.child is None else "restarting" if entry.child == "restarting" else "running"
+        for entry in supervisor.which_children()
+    }
