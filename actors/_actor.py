@@ -291,6 +291,10 @@ class Actor(pykka.Actor):
         while not self._dead:
             if not self._activate() and not self._dead:
                 self._gate.wait()
+        self._thread_ended()
+
+    def _thread_ended(self) -> None:
+        """Take note that the thread of this actor comes to its end, perhaps long after the actor."""
 
     def _activate(self) -> bool:
         """Handle mail until none is left (False) or the time slice is over (True)."""
@@ -332,7 +336,7 @@ class Actor(pykka.Actor):
         message = self._mailbox.take()
         if message is EMPTY:
             return False
-        self._busy_since_ns = monotonic_ns()
+        self._busy_since_ns = _scheduler.now_ns()
         self._current = message
         try:
             if message.__class__ is Ask:
@@ -367,6 +371,8 @@ class Actor(pykka.Actor):
         failed = not (isinstance(error, Exit) and is_normal_exit(error.reason))
         if not self._mailbox.settle(self, failed=failed):
             return  # fenced meanwhile: whoever did that has accounted for the message and answered the asker
+        if failed:
+            self._message_failed(error, message)
         if reply is None:
             self._crash(error)
         elif self.answer_and_live_on and isinstance(error, Exception) and not isinstance(error, Exit):
@@ -374,6 +380,12 @@ class Actor(pykka.Actor):
         else:
             self._crash(error)  # first the end, then the answer: who has it finds the actor dead
             reply.fail(self._dead_error() if isinstance(error, Exit) else error)
+
+    def _message_failed(self, error: BaseException, message: Any) -> None:
+        """Take note of a message of the load lane that failed; handlers report it."""
+
+    def _blocks_hub(self) -> None:
+        """Take note of holding the hub for too long; called from the watchdog's thread."""
 
     def _contained(self, hook: Callable[[], Any]) -> Any:
         """Run a hook that is no message; what it raises ends the actor."""
@@ -486,6 +498,13 @@ class Actor(pykka.Actor):
         elif reason != "normal":
             self._terminate(reason)
 
+    def _receive_signal(self, sender: ActorRef[Any], reason: ExitReason) -> None:
+        """Get the exit signal of a linked actor; any thread. Who does not trap exits dies of an abnormal one at once."""
+        if self.trap_exits or is_normal_exit(reason):
+            self._control_send("_exit_signal", sender, reason, True)
+        else:
+            self._kill(reason, linked_to=sender)
+
     def _terminate(self, reason: ExitReason) -> None:
         """End in order."""
         try:
@@ -545,14 +564,17 @@ class Actor(pykka.Actor):
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def _kill(self) -> None:
+    def _kill(self, reason: ExitReason = "killed", linked_to: ActorRef[Any] | None = None) -> None:
+        """Die at once; with `linked_to`, of that actor's exit signal, unless unlinked from it meanwhile."""
         scheduler = _scheduler.scheduler()
         if not scheduler.on_hub_thread():
-            scheduler.post(self._kill)
+            scheduler.post(partial(self._kill, reason, linked_to))
+            return
+        if linked_to is not None and not self._forget_link(linked_to):
             return
         worker = self._worker
         starting, current = self._starting, self._current
-        if not self._finish("killed", signal_parent=starting is None):
+        if not self._finish(reason, signal_parent=starting is None):
             return
         if starting is not None:
             starting.fail(Exit("killed"))
@@ -581,9 +603,9 @@ class Actor(pykka.Actor):
         self._refuse_mail()
         self._refuse_control()
         if self._parent_linked and signal_parent and self._parent is not None:
-            self._parent._actor._control_send("_exit_signal", self._actor_ref, reason, True)
+            self._parent._actor._receive_signal(self._actor_ref, reason)
         for ref in list(self._links or ()):
-            ref._actor._control_send("_exit_signal", self._actor_ref, reason, True)
+            ref._actor._receive_signal(self._actor_ref, reason)
         for monitor_id, ref in list((self._monitors or {}).items()):
             if monitor_id > 0:
                 ref._actor._control_send("_down", monitor_id, self._actor_ref, reason)
@@ -655,7 +677,7 @@ class Actor(pykka.Actor):
             mailbox=self._mailbox.statistics(),
             restarts=self.restarts,
             uptime_ns=monotonic_ns() - self._started_ns,
-            busy_ns=monotonic_ns() - since_ns if since_ns else 0,
+            busy_ns=_scheduler.now_ns() - since_ns if since_ns else 0,
         )
 
     def __str__(self) -> str:

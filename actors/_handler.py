@@ -9,19 +9,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors._actor import Actor, Starter
-from runtime import Event, execute
+from actors._actor import Actor
+from actors._ref import ActorRef
+from runtime import Event, _scheduler, execute
 from runtime._events import own
-from runtime._handlers import Attachment
+from runtime._handlers import Attachment, table
 from runtime._spans import describe
+from runtime.errors import BeamstalkError, ExitReason
 
 FAILURE = "telemetry.handler.failure"
 GAVE_UP = "telemetry.handler.gave_up"
 
 
-def handler_starter(attachment: Attachment) -> Starter:
-    """Say how the next incarnation of an attached handler is started."""
-    return HandlerActor.options(carrier=attachment.options.carrier, mailbox=attachment.mailbox)
+def start_handler(attachment: Attachment) -> ActorRef[Any]:
+    """Start the next incarnation of an attached handler, on the carrier that its options name by then."""
+    return HandlerActor.options(carrier=attachment.options.carrier, mailbox=attachment.mailbox).start_link(attachment)
+
+
+class DeadlineExceeded(BeamstalkError):
+    """The handler did not return within its `deadline_s`."""
 
 
 class HandlerActor(Actor):
@@ -31,10 +37,17 @@ class HandlerActor(Actor):
         super().__init__()
         self.attachment = attachment
         self.restarts = attachment.incarnations
+        self._deadline: Any = None
 
     def on_start(self) -> None:
         self.attachment.incarnations += 1
         self.attachment.state = "running"
+        if self.attachment.options.deadline_s is not None:
+            self._watch_deadline(self.attachment.options.deadline_s)
+
+    def on_stop(self, reason: ExitReason = "normal") -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def on_receive(self, event: Event) -> None:
         attachment = self.attachment
@@ -46,12 +59,44 @@ class HandlerActor(Actor):
             # A context can be entered by one thread at a time, and several handlers may have this event.
             event.context.copy().run(attachment.handler, event.name, measurements, metadata, attachment.config)
 
-    def _failed(self, error: BaseException, message: Any) -> None:
-        if not self._dead:
-            self._report_failure(error, message)
-        super()._failed(error, message)
+    # -- the deadline: one timer per actor, set anew for the event that runs when it is due -----------------------------
 
-    def _report_failure(self, error: BaseException, event: Event) -> None:
+    def _watch_deadline(self, deadline_s: float) -> None:
+        self._deadline = _scheduler.scheduler().call_after(deadline_s, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        """Run on the hub's own greenlet."""
+        deadline_s = self.attachment.options.deadline_s
+        if self._dead or deadline_s is None:
+            return
+        since_ns, event = self._busy_since_ns, self._current
+        left_s = deadline_s - (_scheduler.now_ns() - since_ns) / 1e9 if since_ns else deadline_s
+        if left_s > 0 or event is None:
+            self._watch_deadline(max(left_s, 0.001))
+            return
+        # Settling is the referee: when the handler returns at this very moment, one of the two is first.
+        if not self._mailbox.settle(self, failed=True):
+            self._watch_deadline(deadline_s)
+            return
+        error = DeadlineExceeded(f"expected the handler to return within {deadline_s} s, got: still running")
+        if self.carrier == "thread":
+            self.attachment.abandoned.add(self._id)
+        self._message_failed(error, event)
+        self._kill(error)
+        if len(self.attachment.abandoned) >= self.attachment.options.max_abandoned and table.router is not None:
+            table.router.give_up(self.attachment)
+
+    def _thread_ended(self) -> None:
+        self.attachment.abandoned.discard(self._id)
+
+    # -- failures ----------------------------------------------------------------------------------------------------
+
+    def _blocks_hub(self) -> None:
+        if self.attachment.options.fallback == "thread" and self.carrier == "green":
+            self.attachment.change(carrier="thread")
+            self.stop(("shutdown", "moved to a thread: it blocked the hub"))
+
+    def _message_failed(self, error: BaseException, event: Event) -> None:
         """Bury the event and tell of the failure, once.
 
         Event `telemetry.handler.failure`: measurements {monotonic_time, system_time} (ns); metadata {event_name,

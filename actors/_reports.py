@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from runtime import execute
+from runtime._spans import Stacktrace
 from runtime.errors import ExitReason
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def crash(actor: Actor, reason: ExitReason) -> None:
     Event `actors.crash`: measurements {mailbox (messages), uptime (ns)}; metadata {name, ref, reason, stacktrace,
     last_message, ancestors}.
     """
-    stack: Any = traceback.extract_tb(reason.__traceback__) if isinstance(reason, BaseException) else None
+    stack = Stacktrace(reason.__traceback__ if isinstance(reason, BaseException) else None)
     metadata = {
         "name": actor._name,
         "ref": actor._actor_ref,
@@ -33,8 +33,9 @@ def crash(actor: Actor, reason: ExitReason) -> None:
         "ancestors": _ancestors(actor),
     }
     execute(CRASH, {"mailbox": actor._mailbox.pending(), "uptime": monotonic_ns() - actor._started_ns}, metadata)
-    error = reason if isinstance(reason, BaseException) else None
-    logger.opt(exception=error, lazy=True).error("{} crashed: {}", lambda: actor._actor_ref, lambda: repr(reason))
+    logger.opt(lazy=True).error(
+        "{} crashed: {} {}", lambda: actor._actor_ref, lambda: repr(reason), lambda: stack.places()
+    )
 
 
 def unexpected(actor: Actor, message: Any) -> None:

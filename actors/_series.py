@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from loguru import logger
 
 from actors._series_columns import OVERFLOW, Column, column_of
@@ -188,7 +189,7 @@ class SeriesStore:
                 samples: list[Samples] = [{r: v[:] for r, v in points[series].parts.items()} for series in several]
                 bound_samples(samples, metric.max_samples, self._rng)
                 for series, parts in zip(several, samples, strict=True):
-                    points[series] = _with_parts(points[series], parts)
+                    points[series] = msgspec.structs.replace(points[series], parts=parts)
 
     def _expire(self) -> None:
         self._close()
@@ -303,7 +304,3 @@ class _Plan:
                     batches[what] = keyed.with_values(values, positions)
                 column.skipped.update(skipped)
                 column.record(batches[what], rate)
-
-
-def _with_parts(point: Point, parts: Samples) -> Point:
-    return Point(point.series, point.value, parts, point.total, point.count, point.low, point.high)

@@ -238,13 +238,14 @@ class _Total:
 class _Cell:
     """Sum up the measurements of one series since the last close, and keep the raw samples by rate."""
 
-    __slots__ = ("count", "high", "low", "samples", "sum")
+    __slots__ = ("count", "high", "low", "newest", "samples", "sum")
 
     def __init__(self) -> None:
         self.count: Number = 0
         self.sum: Number = 0
         self.low = math.inf
         self.high = -math.inf
+        self.newest: Number = 0
         self.samples: Samples = {}
 
 
@@ -306,6 +307,7 @@ class DistributionColumn(Column):
                 each.low = low
             if high > each.high:
                 each.high = high
+        cell.newest = values[-1]
         total.fill(ordered, rate)
         share = self.metric.sampling_rate
         if share < 1:
@@ -319,7 +321,16 @@ class DistributionColumn(Column):
     def _close(self) -> dict[Key, Point]:
         self._fold_all()
         points = {
-            key: Point(self.series[key], cell.sum, cell.samples, self._totals[key].sum, cell.count, cell.low, cell.high)
+            key: Point(
+                self.series[key],
+                cell.sum,
+                cell.samples,
+                self._totals[key].sum,
+                cell.count,
+                cell.low,
+                cell.high,
+                cell.newest,
+            )
             for key, cell in self._open.items()
         }
         self._open = {}

@@ -58,7 +58,8 @@ class Point(msgspec.Struct, frozen=True, gc=False):
       events are scaled by their rate.
     - `parts`: the same by sample rate, not scaled: {rate: value}; summary, distribution: raw samples, {rate: values}.
     - `total`: the value since the start, this point included.
-    - `count`, `low`, `high`: of a summary or distribution: how many measurements, the smallest, the largest.
+    - `count`, `low`, `high`, `newest`: of a summary or distribution: how many measurements; the smallest, largest and
+      newest of them.
     """
 
     series: Series
@@ -68,6 +69,7 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     count: Number = 0
     low: Number = 0
     high: Number = 0
+    newest: Number = 0
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -204,6 +206,7 @@ def _combine(older: Point, newer: Point) -> Point:
         older.count + newer.count,
         min(older.low, newer.low),
         max(older.high, newer.high),
+        newer.newest,
     )
 
 

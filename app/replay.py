@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+import runtime
 from app.labeling import lexicon, policies
 from app.labeling.assignments import Assignment, InvalidTransition
 from app.labeling.auth import Denied, Gate, Identity, Issuer
@@ -40,13 +41,20 @@ QUEUE_ID = "vader-lexicon"
 DIMENSION = "valence"
 TIMEOUT_S = 1.0
 """Time to submit. Short, so that a run sees its timeouts; who has not walked away takes a millisecond."""
-SWEEP_EVERY_S = 0.25
 
 _TENANT = "cscw"
 _DRAFT = Schema("v1", (Field(name=DIMENSION, type="range", min=-3, max=3),))
 _FINAL = Schema("v2", (Field(name=DIMENSION, type="range", min=-4, max=4),))
 _SAMPLES_AT_A_TIME = 100
 _LONGEST_NAP_S = 0.05
+
+
+def open_platform(storage: Storage, emit: Emit = runtime.execute) -> tuple[Platform, Issuer]:
+    """Make a platform on a storage, and the identity provider that its gate trusts."""
+    key = secrets.token_bytes(32)
+    clock = Clock()
+    issuer = Issuer("https://id.anvil.example", key, clock)
+    return Platform(storage, Gate(key, issuer.name, clock), clock=clock, emit=emit), issuer
 
 
 class Counts(msgspec.Struct):
@@ -59,7 +67,7 @@ class Counts(msgspec.Struct):
 
 
 class Replay:
-    """One run over some tokens.
+    """One run over some tokens. Making it creates the queue and logs everybody in.
 
     `rate` is labels per second, None for as fast as it goes; `abandon` the share of assignments that are started and
     left. `finished` is asked before every assignment and ends the run early with True.
@@ -67,21 +75,18 @@ class Replay:
 
     def __init__(
         self,
-        storage: Storage,
+        platform: Platform,
+        issuer: Issuer,
         tokens: Sequence[Token],
         *,
-        emit: Emit,
         rate: float | None = None,
         abandon: float = 0.0,
         finished: Callable[[], bool] = lambda: False,
     ) -> None:
-        key = secrets.token_bytes(32)
-        clock = Clock()
         self.counts = Counts()
         self._tokens = {_sample_id(token): token for token in tokens}
-        self._issuer = Issuer("https://id.anvil.example", key, clock)
-        self._gate = Gate(key, self._issuer.name, clock)
-        self._platform = Platform(storage, self._gate, clock=clock, emit=emit)
+        self._platform = platform
+        self._issuer = issuer
         self._pace = Pace(rate)
         self._abandon = abandon
         self._chance = random.Random(0)
@@ -132,15 +137,15 @@ class Replay:
     def _try_the_gate(self) -> None:
         """Before anybody works: a forged token and an export by a labeler have to be refused."""
         forger = Issuer(self._issuer.name, secrets.token_bytes(32), Clock())
-        forged = self._gate.login(forger.issue("owner", _TENANT))
-        denied = self._gate.check(self._raters[0], "export_data", QUEUE_ID)
+        forged = self._platform.gate.login(forger.issue("owner", _TENANT))
+        denied = self._platform.gate.check(self._raters[0], "export_data", QUEUE_ID)
         if (forged, denied) != (Denied("invalid_token"), Denied("insufficient_permissions")):
             raise BeamstalkError(
                 f"expected the gate to refuse a forger and a labeler's export, got: {forged}, {denied}"
             )
 
     def _login(self, labeler_id: str) -> Identity:
-        identity = self._gate.login(self._issuer.issue(labeler_id, _TENANT))
+        identity = self._platform.gate.login(self._issuer.issue(labeler_id, _TENANT))
         if isinstance(identity, Denied):
             raise BeamstalkError(f"expected {labeler_id} to be logged in, got: {identity.reason}")
         return identity

@@ -34,7 +34,10 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     `capacity`: events that may wait (default 10,000); `policy` when full: drop_newest, drop_oldest, sample, block
     (`block_s`: how long the emitter may then wait). `on_failure`: `restart` (the actor is restarted, after a pause that
     grows; more than `max_restarts` in `max_seconds` and it is parked as gave_up) or `detach` (telemetry's own rule).
-    `dead_letters`: how many failed events are kept with their traceback. `owner`: detach when this object or actor goes.
+    `deadline_s`: how long one event may take (None: as long as it likes); past it the incarnation is fenced and replaced,
+    and when `max_abandoned` of its threads still hang the handler is parked. `fallback`: `thread` moves a green handler
+    that blocks the hub, or an inline one that raises or exceeds `budget_s`, to a thread; `none` reports the one and parks
+    the other. `dead_letters`: how many failed events are kept with their traceback. `owner`: detach when this object or actor goes.
     """
 
     carrier: str = "thread"
@@ -44,6 +47,10 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     on_failure: OnFailure = "restart"
     max_restarts: int = 10
     max_seconds: float = 60.0
+    deadline_s: float | None = None
+    max_abandoned: int = 8
+    budget_s: float = 0.001
+    fallback: Literal["none", "thread"] = "none"
     dead_letters: int = 100
     owner: Any = None
 
@@ -74,6 +81,7 @@ class Attachment:
 
     __slots__ = (
         "__weakref__",
+        "abandoned",
         "config",
         "dead_letters",
         "events",
@@ -97,12 +105,17 @@ class Attachment:
         self.mailbox = Mailbox(options.capacity, options.policy, block_s=options.block_s)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=options.dead_letters)
         self.incarnations = 0
+        self.abandoned: set[int] = set()
         self.state: State = "waiting"
         self.owner: object = None
 
     @property
     def restarts(self) -> int:
         return max(0, self.incarnations - 1)
+
+    def change(self, **options: Any) -> None:
+        """Change options of a handler that is attached."""
+        self.options = msgspec.structs.replace(self.options, **options)
 
     def detach_soon(self) -> None:
         """Take it out of the table without waiting for its actor: for code that runs inside that actor, or in a finalizer."""
@@ -121,6 +134,9 @@ class Router(Protocol):
 
     def detached(self, attachment: Attachment, wait: bool) -> None:
         """Stop routing to it and stop its actor; returns when both are done, or at once without `wait`."""
+
+    def give_up(self, attachment: Attachment) -> None:
+        """Park a handler: route nothing more to it and stop its actor; does not wait."""
 
     def changed(self) -> None:
         """Route as the table says now; returns when that is done."""
@@ -281,7 +297,13 @@ def _checked(options: Mapping[str, Any]) -> HandlerOptions:
         raise expected(f"carrier to be one of {', '.join(CARRIERS)}", checked.carrier)
     if checked.on_failure not in ("restart", "detach"):
         raise expected("on_failure to be restart or detach", checked.on_failure)
-    for name in ("max_restarts", "dead_letters"):
+    if checked.fallback not in ("none", "thread"):
+        raise expected("fallback to be none or thread", checked.fallback)
+    for name in ("deadline_s", "budget_s"):
+        value = getattr(checked, name)
+        if value is not None and not value > 0:
+            raise expected(f"{name} to be a positive number of seconds", value)
+    for name in ("max_restarts", "dead_letters", "max_abandoned"):
         value = getattr(checked, name)
         if not isinstance(value, int) or value < 0:
             raise expected(f"{name} to be a number, zero or more", value)
@@ -297,7 +319,7 @@ def _bind_owner(attachment: Attachment, owner: Any) -> None:
         attachment.owner = weakref.ref(owner, lambda _: attachment.detach_soon())
     except TypeError:
         raise expected("owner to be an actor or an object that weak references can point to", owner) from None
-    attachment.options = msgspec.structs.replace(attachment.options, owner=None)
+    attachment.change(owner=None)
 
 
 def detach(handler_id: str) -> None:

@@ -20,6 +20,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns, perf_counter_ns
 from typing import Any, Protocol
 
@@ -30,13 +31,17 @@ from gevent.exceptions import HubDestroyed
 from loguru import logger
 
 from runtime import _native
+from runtime._dispatch import execute
 from runtime._waiting import ThreadWaiter, set_own_hub
 from runtime.clock import Clock, FakeClock
 from runtime.errors import BeamstalkError
 
+BLOCKED = "runtime.scheduler.blocked"
 YIELD_NS = 100_000
 _LOOP_SLICE_NS = 3_000_000
 _POOL = 64
+BLOCKED_NS = 100_000_000
+_WATCH_S = 0.05
 
 
 class Activity(Protocol):
@@ -44,6 +49,9 @@ class Activity(Protocol):
 
     def _activate(self) -> bool:
         """Handle mail for a while; True when there is more to do."""
+
+    def _blocks_hub(self) -> None:
+        """Take note of holding the hub for too long; called from the watchdog's thread."""
 
 
 class Timer(Protocol):
@@ -54,8 +62,7 @@ class Timer(Protocol):
 
 
 class SchedulerStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What the scheduler has done. `lag_ns` is how late the loop last ran; `blocked_ns` how long the current
-    activation has held the hub."""
+    """What the scheduler has done; `blocked_ns` is how long the hub has not come back to its loop."""
 
     running: bool
     ready: int
@@ -151,6 +158,7 @@ class Scheduler:
         self._busy_since_ns = 0
         self._yield_at_ns = 0
         self._exited = ThreadWaiter()
+        self._unwatched = ThreadWaiter()
         self._quiet_waiters: list[ThreadWaiter] = []
 
     # -- any thread --------------------------------------------------------------------------------------------------
@@ -217,7 +225,7 @@ class Scheduler:
             activations=self._activations,
             greenlets=self._greenlets,
             pooled=len(self._idle),
-            blocked_ns=perf_counter_ns() - since_ns if since_ns else 0,
+            blocked_ns=monotonic_ns() - since_ns if since_ns else 0,
         )
 
     # -- the hub's thread --------------------------------------------------------------------------------------------
@@ -230,19 +238,27 @@ class Scheduler:
         self._main = greenlet.getcurrent()
         self._async = hub.loop.async_()
         self._async.start(self._pump)
+        # Around the loop's wait for I/O: what lies between two waits is how long somebody holds the hub.
+        before, after = hub.loop.prepare(), hub.loop.check()
+        before.start(self._loop_waits)
+        after.start(self._loop_runs)
         self._loop_timer = hub.loop.timer(0)
         set_own_hub(hub, lambda: _GreenWaiter(self))
         hub.loop.run_callback(self._pump)
         started.wake()
+        _native.start_new_thread(self._watch, ())
         try:
             while not self._stopping:
                 hub.switch()
         finally:
             self._thread_id = None
             self._parked = False
+            before.close()
+            after.close()
             self._async.close()
             self._loop_timer.close()
             hub.destroy(destroy_loop=True)
+            self._unwatched.wake()
             self._exited.wake()
 
     # One gevent timer stands for the whole heap: most timers are time limits that are cancelled long before they are due,
@@ -278,6 +294,36 @@ class Scheduler:
             timers = self._timers
         self._arm()
 
+    def _loop_waits(self) -> None:
+        self._busy_since_ns = 0
+
+    def _loop_runs(self) -> None:
+        self._busy_since_ns = monotonic_ns()
+
+    def _watch(self) -> None:
+        """Run in a thread of its own: report an actor that holds the hub, once each time."""
+        reported_ns = 0
+        while not self._unwatched.wait(_WATCH_S):
+            since_ns = self._busy_since_ns
+            blocked_ns = monotonic_ns() - since_ns
+            if since_ns and since_ns != reported_ns and blocked_ns >= BLOCKED_NS:
+                reported_ns = since_ns
+                self._guarded(partial(self._report_blocked, blocked_ns))
+
+    def _report_blocked(self, blocked_ns: int) -> None:
+        """Event `runtime.scheduler.blocked`: measurements {duration} (ns so far), metadata {activity, stacktrace}."""
+        frame = sys._current_frames().get(self._thread_id or -1)
+        activity, found = None, frame
+        while found is not None and activity is None:
+            if found.f_code is Scheduler._work.__code__:
+                activity = found.f_locals.get("activity")
+            found = found.f_back
+        stack = "".join(traceback.format_stack(frame))
+        execute(BLOCKED, {"duration": blocked_ns}, {"activity": str(activity), "stacktrace": stack})
+        logger.warning("the hub is blocked for {} ms by {}, in\n{}", blocked_ns // 1_000_000, activity, stack)
+        if activity is not None:
+            activity._blocks_hub()
+
     def _leave(self) -> None:
         self._stopping = True
         self._main.switch()
@@ -288,19 +334,20 @@ class Scheduler:
 
     def _pump(self) -> None:
         """Run what is ready. A loop callback, so it is the hub's own greenlet that runs here."""
+        if not self._busy_since_ns:
+            self._busy_since_ns = monotonic_ns()  # the loop may call us before it calls `_loop_runs`
         ready = self._ready
         leave_at_ns = perf_counter_ns() + _LOOP_SLICE_NS
         while True:
             while ready:
                 item = ready.popleft() if self._random is None else self._pick(ready)
-                self._busy_since_ns = now_ns = perf_counter_ns()
+                now_ns = perf_counter_ns()
                 if item.__class__ is _Call:
                     self._guarded(item.call)
                 else:
                     self._activations += 1
                     worker = self._idle.pop() if self._idle else self._new_worker()
                     worker.switch(item)
-                self._busy_since_ns = 0
                 if now_ns > self._yield_at_ns:
                     self.yield_gil()
                     if now_ns > leave_at_ns:
@@ -362,11 +409,6 @@ class Scheduler:
         while self._quiet_waiters:
             self._quiet_waiters.pop().wake()
 
-    def stack(self) -> str:
-        """Format what the hub's thread is doing right now; any thread."""
-        frame = sys._current_frames().get(self._thread_id or -1)
-        return "".join(traceback.format_stack(frame)) if frame is not None else ""
-
 
 class _Call:
     """A short call for the hub's own greenlet, told apart from actors by its class."""
@@ -381,6 +423,9 @@ def _nothing() -> None:
     """Make the pump look again."""
 
 
+now_ns: Callable[[], int] = Clock.monotonic_ns
+"""The monotonic time of the running scheduler's clock."""
+
 _scheduler: Scheduler | None = None
 _start_lock = _native.allocate_lock()
 
@@ -393,7 +438,7 @@ def scheduler() -> Scheduler:
 
 def start(clock: Clock | None = None, seed: int | None = None) -> Scheduler:
     """Start the process's scheduler; one that runs already is kept when no clock and no seed are asked for."""
-    global _scheduler
+    global _scheduler, now_ns
     with _start_lock:
         if _scheduler is None or clock is not None or seed is not None:
             if _scheduler is not None:
@@ -401,6 +446,7 @@ def start(clock: Clock | None = None, seed: int | None = None) -> Scheduler:
             new = Scheduler(clock, seed)
             new.start()
             _scheduler = new
+            now_ns = new.clock.monotonic_ns
         return _scheduler
 
 

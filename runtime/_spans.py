@@ -132,15 +132,38 @@ class Span:
         return functools.wraps(function)(wrapped)  # type: ignore[return-value]
 
 
+class Stacktrace:
+    """Where an exception came from; `str` renders it, so that the emitter does not pay for what nobody reads."""
+
+    __slots__ = ("_trace",)
+
+    def __init__(self, trace: TracebackType | None) -> None:
+        self._trace = trace
+
+    def __str__(self) -> str:
+        return "".join(traceback.format_tb(self._trace))
+
+    def __repr__(self) -> str:
+        return f"<Stacktrace {self.places()}>"
+
+    def places(self) -> str:
+        """Say in one line where it was, outermost call first.
+
+        >>> Stacktrace(None).places()
+        ''
+        """
+        found = []
+        trace = self._trace
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            found.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
+            trace = trace.tb_next
+        return " > ".join(found)
+
+
 def describe(error: BaseException) -> dict[str, Any]:
-    """Metadata of an exception event: {kind, reason (the exception), stacktrace (traceback.StackSummary)}."""
-    frames = traceback.walk_tb(error.__traceback__)
-    # Source lines are looked up when somebody prints them, not in the emitter.
-    return {
-        "kind": kind_of(error),
-        "reason": error,
-        "stacktrace": traceback.StackSummary.extract(frames, lookup_lines=False),
-    }
+    """Metadata of an exception event: {kind, reason (the exception), stacktrace (rendered by `str`)}."""
+    return {"kind": kind_of(error), "reason": error, "stacktrace": Stacktrace(error.__traceback__)}
 
 
 @overload

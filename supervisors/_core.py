@@ -279,7 +279,7 @@ class SupervisorCore(Actor, Generic[R]):
     def _restart(self, child: Child, reason: ExitReason) -> None:
         """Make one restart attempt: count it, give up if it is one too many, restart what the strategy says."""
         now_ns = self.clock.monotonic_ns()
-        self._history.add(RestartRecord(child.spec.id, _text(reason), now_ns))
+        self._history.add(RestartRecord(child.spec.id, _reports.shown(reason), now_ns))
         if not self._window.grant(now_ns):
             self._report("shutdown", "reached_max_restart_intensity", child)
             self._retire(child)
@@ -340,11 +340,3 @@ class SupervisorCore(Actor, Generic[R]):
 
     def _report(self, context: _reports.Context, reason: ExitReason, child: Child) -> None:
         _reports.supervisor_report(self._label(), context, reason, child.spec, child.ref)
-
-
-def _text(reason: ExitReason) -> str:
-    """Render a reason shortly; a crash's own repr may itself fail."""
-    try:
-        return repr(reason)[:200]
-    except Exception:  # noqa: BLE001 - whatever a foreign repr raises, the type still names the crash
-        return f"<{type(reason).__name__}>"

@@ -21,7 +21,7 @@ from tenacity import wait_exponential
 
 from actors import _registry as registry
 from actors import current_actor, whereis
-from actors._handler import GAVE_UP, handler_starter
+from actors._handler import GAVE_UP, start_handler
 from actors._series import SeriesStore
 from actors.aggregator import NAME as AGGREGATOR
 from actors.aggregator import Aggregator, aggregator_mailbox
@@ -58,7 +58,9 @@ class Telemetry:
                 ChildSpec("registry", registry.Registry.options(name=registry.NAME).start_link),
                 Handlers.child("handlers", name=HANDLERS),
                 ChildSpec("aggregator", (aggregator.start_link, (self.store,))),
-                Supervisor.child("pollers", [ChildSpec((n, m.name), (Poller, (m,))) for n, m in enumerate(self.pollers)]),
+                Supervisor.child(
+                    "pollers", [ChildSpec((n, m.name), (Poller, (m,))) for n, m in enumerate(self.pollers)]
+                ),
             ],
             strategy="rest_for_one",
             name="telemetry",
@@ -95,6 +97,10 @@ class Telemetry:
         for name, message in ((registry.NAME, registry.Publish()), (HANDLERS, Call("stop_handler", (attachment,)))):
             _ask(name, message, block=wait)
 
+    def give_up(self, attachment: Attachment) -> None:
+        """Stop the actor of a handler that stays attached; its supervisor's end parks it."""
+        _ask(HANDLERS, Call("stop_handler", (attachment,)), block=False)
+
 
 def _ask(name: str, message: Any, block: bool = True) -> None:
     """Ask an actor of the telemetry part; one that is being restarted adopts the table when it comes back."""
@@ -126,7 +132,7 @@ class Handlers(DynamicSupervisor):
         child = Child(
             Supervisor.child(
                 attachment.id,
-                [ChildSpec("handler", (handler_starter(attachment).start_link, (attachment,)))],
+                [ChildSpec("handler", (start_handler, (attachment,)))],
                 restart="transient",
                 max_restarts=options.max_restarts,
                 max_seconds=options.max_seconds,

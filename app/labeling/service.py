@@ -33,7 +33,7 @@ class Platform:
         self, storage: Storage, gate: Gate, *, clock: Clock | None = None, emit: Emit = runtime.execute
     ) -> None:
         self._storage = storage
-        self._gate = gate
+        self.gate = gate
         self._clock = clock or Clock()
         self._emit = emit
         self._queues: dict[str, Queue] = {}
@@ -42,30 +42,30 @@ class Platform:
     def create_queue(self, identity: Identity, settings: QueueSettings, schema: Schema, policy: Policy) -> Queue:
         """Make a queue; who makes it administers it."""
         queue = Queue.create(self._storage, settings, schema, policy, clock=self._clock, emit=self._emit)
-        self._gate.found(queue.id, settings.tenant_id, identity.labeler_id)
+        self.gate.found(queue.id, settings.tenant_id, identity.labeler_id)
         self._queues[queue.id] = queue
         self._scorings[queue.id] = Scoring(queue)
         return queue
 
     def enroll(self, identity: Identity, queue_id: str, labeler_id: str, role: Role = "labeler") -> None:
         """Make somebody a member of a queue, and let them label there."""
-        self._gate.require(identity, "manage_members", queue_id)
-        self._gate.grant(queue_id, labeler_id, role)
+        self.gate.require(identity, "manage_members", queue_id)
+        self.gate.grant(queue_id, labeler_id, role)
         self.queue(queue_id).add_labelers(labeler_id)
 
     def change_status(self, identity: Identity, queue_id: str, status: QueueStatus) -> None:
         """Pause, resume or archive a queue."""
-        self._gate.require(identity, "manage_queue", queue_id)
+        self.gate.require(identity, "manage_queue", queue_id)
         self.queue(queue_id).change_status(status)
 
     def migrate_schema(self, identity: Identity, queue_id: str, schema: Schema) -> int:
         """Take a queue and its labels to another schema version; see `Queue.migrate`."""
-        self._gate.require(identity, "manage_queue", queue_id)
+        self.gate.require(identity, "manage_queue", queue_id)
         return self.queue(queue_id).migrate(schema)
 
     def request_assignment(self, identity: Identity, queue_id: str) -> Assignment | Refused:
         """Hand out and start the next assignment of whoever asks."""
-        self._gate.require(identity, "request_assignment", queue_id)
+        self.gate.require(identity, "request_assignment", queue_id)
         queue = self.queue(queue_id)
         dispatched = queue.dispatch(identity.labeler_id)
         return dispatched if isinstance(dispatched, Refused) else queue.start(dispatched.id)
@@ -74,7 +74,7 @@ class Platform:
         self, identity: Identity, queue_id: str, assignment_id: str, values: Mapping[str, Any]
     ) -> labels.Accepted | labels.Rejected:
         """Submit a label; see `labels.submit`. Scores the sample if this was its last label."""
-        self._gate.require(identity, "submit_label", queue_id)
+        self.gate.require(identity, "submit_label", queue_id)
         queue, scoring = self.queue(queue_id), self._scorings[queue_id]
         with queue.lock:  # counted before another thread can score it
             outcome = labels.submit(queue, assignment_id, identity.labeler_id, values)
@@ -86,14 +86,14 @@ class Platform:
 
     def agreement(self, identity: Identity, queue_id: str) -> Report:
         """Compute the agreement of a whole queue; see `Scoring.recompute`."""
-        self._gate.require(identity, "compute_agreement", queue_id)
+        self.gate.require(identity, "compute_agreement", queue_id)
         return self._scorings[queue_id].recompute()
 
     def export(
         self, identity: Identity, queue_id: str, output: str | Path, format: exports.Format, **options: Any
     ) -> exports.Manifest:
         """Write a queue's labels to a file; see `export.export` for options and errors."""
-        self._gate.require(identity, "export_data", queue_id)
+        self.gate.require(identity, "export_data", queue_id)
         return exports.export(self.queue(queue_id), output, format, **options)
 
     def queue(self, queue_id: str) -> Queue:

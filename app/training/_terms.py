@@ -22,7 +22,16 @@ from app.training.outputs import RegularizerOutput, Scalar
 from app.training.regularizers import Regularizer, TermFunction
 from runtime.errors import expected
 
-__all__ = ["Computed", "Term", "combined_norm", "compute", "evaluate", "regularizer_span"]
+__all__ = [
+    "Computed",
+    "Term",
+    "combined_norm",
+    "compute",
+    "evaluate",
+    "plain_function",
+    "regularizer_span",
+    "split",
+]
 
 
 class Term(NamedTuple):
@@ -57,8 +66,7 @@ def regularizer_span(regularizer: Regularizer) -> runtime.Span:
 def compute(regularizer: Regularizer, data: object, at: Array, track_grad_norms: bool) -> Computed:
     """Compute one regularizer in this thread. Raises what its function raises, and InvalidValue for a bad result."""
     what = f"regularizer {regularizer.name!r}"
-    fn = _awaited(what, regularizer.fn) if regularizer.async_ else regularizer.fn
-    term = evaluate(what, fn, data, at, track_grad_norms)
+    term = evaluate(what, plain_function(regularizer), data, at, track_grad_norms)
     output = RegularizerOutput.compute(regularizer.name, term.value, regularizer.weight, term.custom, term.grad_norm)
     return Computed(output, None if term.gradient is None else regularizer.weight * term.gradient)
 
@@ -69,7 +77,7 @@ def evaluate(what: str, fn: TermFunction, data: object, at: Array, track_grad_no
     >>> evaluate("base loss", lambda data, x: (x.sum(), {"n": x.size}), None, np.array([1.0, 2.0]), False)
     Term(value=3.0, custom={'n': 2}, gradient=None, grad_norm=None)
     """
-    value, custom = _split(fn(data, at))
+    value, custom = split(fn(data, at))
     number = _plain(value)
     if not isinstance(number, int | float):
         raise expected(f"{what} to return a scalar or (scalar, metrics)", value)
@@ -81,12 +89,37 @@ def evaluate(what: str, fn: TermFunction, data: object, at: Array, track_grad_no
     if not track_grad_norms:
         return term
     try:
-        slope = gradient(lambda x: _split(fn(data, x))[0], at)
+        slope = gradient(lambda x: split(fn(data, x))[0], at)
     except Exception as reason:  # noqa: BLE001 - the term's own code, and whatever autograd makes of it
         logger.opt(exception=reason).warning("expected {} to have a gradient, got: {!r}", what, reason)
         return term
     grad_norm = _finite_norm(what, slope)
     return term if grad_norm is None else term._replace(gradient=slope, grad_norm=grad_norm)
+
+
+def plain_function(regularizer: Regularizer) -> TermFunction:
+    """Return the regularizer's function; of an async one, a function that runs it to its end in a new event loop."""
+    fn = regularizer.fn
+    if not regularizer.async_:
+        return fn
+
+    def run(data: object, x: Any) -> Any:
+        result = fn(data, x)
+        if not inspect.iscoroutine(result):
+            what = f"regularizer {regularizer.name!r} to return a coroutine"
+            raise expected(what, result, "Write it with async def, or drop async_=True.")
+        return asyncio.run(result)
+
+    return run
+
+
+def split(result: Any) -> tuple[Any, Any]:
+    """Tell what a term's function returned apart: its value, and its metrics.
+
+    >>> split(1.5), split((1.5, {"n": 2}))
+    ((1.5, {}), (1.5, {'n': 2}))
+    """
+    return result if isinstance(result, tuple) and len(result) == 2 else (result, {})
 
 
 def combined_norm(gradients: list[Array | None]) -> float | None:
@@ -107,20 +140,6 @@ def _finite_norm(what: str, slope: Array) -> float | None:
         return length
     logger.warning("expected the gradient of {} to be finite, got norm {}; it is left out", what, length)
     return None
-
-
-def _awaited(what: str, fn: TermFunction) -> TermFunction:
-    def call(data: object, x: Any) -> Any:
-        result = fn(data, x)
-        if not inspect.iscoroutine(result):
-            raise expected(f"{what} to return a coroutine", result, "Write it with async def, or drop async_=True.")
-        return asyncio.run(result)
-
-    return call
-
-
-def _split(result: Any) -> tuple[Any, Any]:
-    return result if isinstance(result, tuple) and len(result) == 2 else (result, {})
 
 
 def _plain(scalar: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -35,6 +36,7 @@ _STATES: dict[str, QueueState] = {
 RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Answers that may be different next time."""
 
+_PATH = re.compile("/[!-~]*")
 _MAX_BODY_BYTES = 4 * 1024 * 1024
 _MAX_PAUSE_S = 60.0
 
@@ -68,6 +70,12 @@ class Response(msgspec.Struct, frozen=True):
     def is_ok(self) -> bool:
         """Tell whether the status is 2xx."""
         return 200 <= self.status < 300
+
+
+class _Accepted(msgspec.Struct):
+    """The service's receipt for a request."""
+
+    request_id: str
 
 
 class _Progress(msgspec.Struct):
@@ -111,15 +119,19 @@ class TrainingClient:
         pause: tenacity.wait.wait_base | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        url = urlsplit(base_url)
-        # Credentials would end up in the metadata of every event.
-        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
-            shown = base_url if "@" not in base_url else "a URL with credentials"
+        # Credentials would end up in the metadata of every event, so neither are they taken nor shown here.
+        shown = base_url if "@" not in base_url else "a URL with credentials"
+        try:
+            url = urlsplit(base_url)
+            host, port = url.hostname, url.port
+        except ValueError as error:
+            raise expected("base_url to be http(s)://host[:port]", shown) from error
+        if url.scheme not in ("http", "https") or not host or "@" in url.netloc or url.query or url.fragment:
             raise expected("base_url to be http(s)://host[:port]", shown)
         if not isinstance(max_retries, int) or max_retries < 0:
             raise expected("max_retries to be a whole number >= 0", max_retries)
         self._base_url = base_url.rstrip("/")
-        self._host, self._port, self._prefix = url.hostname, url.port, url.path.rstrip("/")
+        self._host, self._port, self._prefix = host, port, url.path.rstrip("/")
         self._connection = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         self._pool_type = pool_type
         self._max_retries = max_retries
@@ -133,8 +145,10 @@ class TrainingClient:
         `body` is sent as JSON. All attempts carry one Idempotency-Key. Emits `tinkex.http.request.start` (method, path
         without its query, pool_type, base_url), then `.stop` (+ result: ok for 2xx, else error; retry_count), or
         `.exception` (+ retry_count) when no attempt got an answer; its reason is then raised: OSError or
-        http.client.HTTPException.
+        http.client.HTTPException. Raises InvalidValue, before any event, for a path that is none.
         """
+        if not _PATH.fullmatch(path):
+            raise expected("path to begin with / and hold printable ASCII without spaces", path, "Quote it first.")
         content = b"" if body is None else msgspec.json.encode(body)
         headers = {"Accept": "application/json", "Idempotency-Key": str(uuid.uuid4())}
         if content:
@@ -177,7 +191,7 @@ class TrainingClient:
         that state or its reason is another than before, emits `tinkex.queue.state_change` (request_id, queue_state,
         reason). Raises RequestFailed, TimeoutError, and as `post`.
         """
-        request_id = msgspec.convert(self.post(path, body)["request_id"], str)
+        request_id = msgspec.convert(self.post(path, body), _Accepted).request_id
         queue = _Queue(request_id)
 
         def ask() -> _Progress:

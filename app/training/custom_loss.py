@@ -8,7 +8,7 @@ the functions it is given, so a green actor should not.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,12 @@ from runtime.errors import expected
 
 __all__ = ["custom_loss"]
 
-_BASE_LOSS = "the base loss"
-
 
 def custom_loss(
     data: Sized,
     logprobs_or_params: Any,
     base_loss: TermFunction | None,
-    regularizers: Sequence[Regularizer] = (),
+    regularizers: Iterable[Regularizer] = (),
     track_grad_norms: bool = False,
     parallel: bool = False,
     timeout_s: float = 30.0,
@@ -67,6 +65,7 @@ def custom_loss(
         raise expected("data to have a length", data)
     if base_loss is not None and not callable(base_loss):
         raise expected("base_loss to be callable", base_loss)
+    regularizers = tuple(regularizers)
     for regularizer in regularizers:
         if not isinstance(regularizer, Regularizer):
             raise expected("regularizers to be Regularizer values", regularizer, "Write Regularizer(fn, weight, name).")

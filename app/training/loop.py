@@ -7,6 +7,7 @@ gives the same run.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from loguru import logger
 
 import runtime
 from app.labeling import lexicon
+from app.training._terms import plain_function, split
 from app.training.custom_loss import custom_loss
 from app.training.gradients import Array, gradient
 from app.training.model import Batch, batch_of, initial_params, predict, squared_error, unsure
@@ -73,7 +75,7 @@ def train(
     trained_on = [token for number, token in enumerate(tokens) if number % _HELD_OUT]
     batch_size = min(batch_size, len(trained_on))
     chance = np.random.default_rng(seed)
-    outputs: list[CustomLossOutput] = []
+    outputs: deque[CustomLossOutput] = deque(maxlen=1)
 
     def slope(params: Array, iteration: int) -> Array:
         with runtime.span("tinkex.training.step", {"model_id": model_id, "step": iteration + 1}):
@@ -84,7 +86,7 @@ def train(
             )
             descent = gradient(lambda x: _combined(batch, x, regularizers), params)
         logger.bind(model_id=model_id, step=iteration + 1).info(output.to_json().decode())
-        outputs[:] = [output]
+        outputs.append(output)
         if on_step is not None:
             on_step(iteration + 1, output)
         return descent
@@ -102,4 +104,5 @@ def train(
 
 def _combined(batch: Batch, x: Any, regularizers: Sequence[Regularizer]) -> Any:
     """Compute the loss that is minimized."""
-    return squared_error(batch, x)[0] + sum(each.weight * each.fn(batch, x)[0] for each in regularizers)
+    base, _ = squared_error(batch, x)
+    return base + sum(each.weight * split(plain_function(each)(batch, x))[0] for each in regularizers)

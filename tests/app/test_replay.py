@@ -1,16 +1,22 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import runtime
 from app import replay
 from app.labeling import agreement, lexicon
 from app.labeling.export import read_manifest
+from app.labeling.lexicon import Token
 from app.labeling.storage import Storage
-from app.replay import Pace, Replay
+from app.replay import Pace, Replay, open_platform
 from tests.app.conftest import Emitted
+
+
+def new_replay(storage: Storage, tokens: list[Token], **options: Any) -> Replay:
+    platform, issuer = open_platform(storage)
+    return Replay(platform, issuer, tokens, **options)
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def sweeping(storage: Storage) -> Iterator[list[Replay]]:
 def test_every_rating_becomes_a_label_of_its_rater(storage: Storage, emitted: Emitted) -> None:
     tokens = lexicon.load(30)
 
-    run = Replay(storage, tokens, emit=runtime.execute)
+    run = new_replay(storage, tokens)
     run.run()
 
     labels = storage.labels(replay.QUEUE_ID)
@@ -49,7 +55,7 @@ def test_every_rating_becomes_a_label_of_its_rater(storage: Storage, emitted: Em
 
 
 def test_the_first_extreme_rating_is_refused_and_widens_the_schema_once(storage: Storage, emitted: Emitted) -> None:
-    run = Replay(storage, lexicon.load(60), emit=runtime.execute)
+    run = new_replay(storage, lexicon.load(60))
     run.run()
 
     assert run.counts.rejected == len(emitted.of("anvil.label.validation_failed")) == 1
@@ -61,7 +67,7 @@ def test_the_first_extreme_rating_is_refused_and_widens_the_schema_once(storage:
 def test_whoever_walks_away_finishes_at_the_second_attempt(
     storage: Storage, emitted: Emitted, sweeping: list[Replay]
 ) -> None:
-    run = Replay(storage, lexicon.load(10), emit=runtime.execute, abandon=0.2)
+    run = new_replay(storage, lexicon.load(10), abandon=0.2)
     sweeping.append(run)
 
     run.run()
@@ -79,7 +85,7 @@ def test_the_conclusion_is_the_agreement_two_exports_and_an_archive(
     storage: Storage, emitted: Emitted, tmp_path: Path
 ) -> None:
     tokens = lexicon.load(50)
-    run = Replay(storage, tokens, emit=runtime.execute)
+    run = new_replay(storage, tokens)
     run.run()
 
     report, manifests = run.conclude(tmp_path)
@@ -94,7 +100,7 @@ def test_the_conclusion_is_the_agreement_two_exports_and_an_archive(
 
 
 def test_the_gate_is_tried_before_anybody_works(storage: Storage, emitted: Emitted) -> None:
-    Replay(storage, lexicon.load(1), emit=runtime.execute)
+    new_replay(storage, lexicon.load(1))
 
     assert [event.metadata["reason"] for event in emitted.of("anvil.auth.login_failed")] == ["invalid_token"]
     (denied,) = emitted.of("anvil.auth.access_denied")
@@ -103,7 +109,7 @@ def test_the_gate_is_tried_before_anybody_works(storage: Storage, emitted: Emitt
 
 
 def test_a_run_ends_early_when_told_so(storage: Storage) -> None:
-    run = Replay(storage, lexicon.load(50), emit=runtime.execute, finished=lambda: run.counts.submitted >= 42)
+    run = new_replay(storage, lexicon.load(50), finished=lambda: run.counts.submitted >= 42)
 
     run.run()
 

@@ -50,6 +50,18 @@ class Worker(Actor):
             self.house.journal.append(f"stop {self.label}")
 
 
+class Stubborn(Worker):
+    """Does not come to an end when told to."""
+
+    def on_stop(self, reason: Any = "normal") -> None:
+        self.house.journal.append(f"told {self.label}")
+        nobody = Actor.start()
+        try:
+            nobody.wait()
+        finally:
+            nobody.kill()
+
+
 class Errand(Actor):
     """Runs what it is sent, as an actor."""
 
@@ -81,11 +93,11 @@ class House:
         ref.tell(Exit(reason))
         self.quiet()
 
-    def end_together(self, refs: list[ActorRef[Any]], reason: Any) -> None:
-        """Have workers end at the same time, before anybody hears of any of them."""
+    def end_together(self, reasons: dict[ActorRef[Any], Any]) -> None:
+        """Have workers end, each with its reason, before anybody hears of any of them."""
         # An actor does not give way between its tells, so all of them are there before the first is handled.
         errand = Errand.start()
-        errand.ask(lambda: [ref.tell(Exit(reason)) for ref in refs])
+        errand.ask(lambda: [ref.tell(Exit(reason)) for ref, reason in reasons.items()])
         errand.stop()
         self.quiet()
 

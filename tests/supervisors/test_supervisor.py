@@ -11,7 +11,7 @@ import pytest
 from actors import IGNORE, Actor, ActorRef
 from runtime.errors import AlreadyExists, AlreadyStarted, Exit, InvalidValue, NotFound, StartError
 from supervisors import ChildCounts, ChildRunning, ChildSpec, Supervisor, SupervisorRef
-from tests.supervisors.house import Crash, House, Worker, child, standing
+from tests.supervisors.house import Crash, House, Stubborn, Worker, child, standing
 
 Run = Callable[..., Any]
 NORMAL = ["normal", "shutdown", ("shutdown", "why")]
@@ -34,18 +34,6 @@ class Slow(Worker):
     def _let_others_run(self) -> None:
         somebody = Actor.start()
         somebody.stop()
-
-
-class Stubborn(Worker):
-    """Does not come to an end when told to."""
-
-    def on_stop(self, reason: Any = "normal") -> None:
-        self.house.journal.append(f"told {self.label}")
-        nobody = Actor.start()
-        try:
-            nobody.wait()
-        finally:
-            nobody.kill()
 
 
 # --- start and stop -------------------------------------------------------------------------------------------------
@@ -579,7 +567,7 @@ def test_giving_up_reports_stops_the_rest_in_reverse_and_exits_with_shutdown(hou
 def test_a_supervisor_that_gives_up_handles_no_further_exit(house: House, run: Run) -> None:
     supervisor = run(Supervisor, children=[house.spec(label) for label in "abc"], max_restarts=0)
 
-    house.end_together([child(supervisor, label) for label in "abc"], "boom")
+    house.end_together({child(supervisor, label): "boom" for label in "abc"})
 
     assert house.starts == {"a": 1, "b": 1, "c": 1}
     assert house.contexts().count(("shutdown", "reached_max_restart_intensity")) == 1
@@ -680,7 +668,7 @@ def test_two_children_killed_together_cost_one_under_a_group_strategy_and_two_un
 ) -> None:
     supervisor = run(Supervisor, children=[house.spec(label) for label in "abc"], strategy=strategy)
 
-    house.end_together([child(supervisor, "a"), child(supervisor, "b")], "boom")
+    house.end_together({child(supervisor, label): "boom" for label in "ab"})
 
     assert standing(supervisor) == {"a": "running", "b": "running", "c": "running"}
     assert supervisor.supervision().restarts_in_window == cost

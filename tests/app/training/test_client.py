@@ -263,6 +263,13 @@ def test_waiting_for_work_has_an_end(queued: Service, client: TrainingClient) ->
         client.run("/forward", {}, timeout_s=0)
 
 
+def test_receipt_that_makes_no_sense_is_refused(service: Service, client: TrainingClient) -> None:
+    service.answers["/forward"] = [answer(content={"id": 1})]
+
+    with pytest.raises(msgspec.ValidationError, match="request_id"):
+        client.run("/forward", {})
+
+
 @pytest.mark.parametrize("content", [{"status": "lost"}, [], {"status": "pending", "queue_state": 7}])
 def test_answer_that_makes_no_sense_is_refused(content: object, queued: Service, client: TrainingClient) -> None:
     queued.answers[POLL] = [answer(content=content)]
@@ -272,7 +279,17 @@ def test_answer_that_makes_no_sense_is_refused(content: object, queued: Service,
 
 
 @pytest.mark.parametrize(
-    "url", ["", "example.org", "ftp://example.org", "http://", "http://example.org?x=1", "http://example.org#x"]
+    "url",
+    [
+        "",
+        "example.org",
+        "ftp://example.org",
+        "http://",
+        "http://example.org?x=1",
+        "http://example.org#x",
+        "http://[",
+        "http://h:99999",
+    ],
 )
 def test_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InvalidValue, match=r"expected base_url to be http\(s\)://host\[:port\], got: "):
@@ -290,3 +307,11 @@ def test_url_with_credentials_is_refused_and_not_repeated() -> None:
 def test_max_retries_must_be_a_whole_number(max_retries: Any) -> None:
     with pytest.raises(InvalidValue, match="expected max_retries to be a whole number >= 0"):
         TrainingClient("http://example.org", max_retries=max_retries)
+
+
+@pytest.mark.parametrize("path", ["", "steps", "/a b", "/a\r\nHost: evil", "/ä"])
+def test_path_that_is_none_is_refused_without_an_event(path: str, captured: Captured) -> None:
+    with pytest.raises(InvalidValue, match="expected path to begin with / and hold printable ASCII without spaces"):
+        TrainingClient("http://example.org").request("GET", path)
+
+    assert captured.names() == []

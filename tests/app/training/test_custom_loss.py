@@ -327,7 +327,7 @@ def test_regularizer_that_raises_is_named_and_everything_is_closed(parallel: boo
     assert failed.metadata["regularizer_name"] == "broken"
     assert failed.metadata["kind"] == "error"
     assert failed.metadata["reason"] is caught.value.reason
-    assert failed.metadata["stacktrace"][-1].name == "boom"
+    assert "in boom" in str(failed.metadata["stacktrace"])
     assert captured.one("tinkex.custom_loss.exception").metadata["reason"] is caught.value
     assert captured.is_balanced()
 

@@ -72,6 +72,16 @@ def test_heavier_weights_make_smaller_parameters() -> None:
     assert train(20, regularizers=heavy).last.regularizers["l2"].value < train(20).last.regularizers["l2"].value
 
 
+def test_regularizer_may_be_async_and_return_no_metrics() -> None:
+    async def plain(data: object, x: Any) -> Any:
+        return (x**2).sum()
+
+    awaited = train(2, batch_size=32, regularizers=[Regularizer(plain, 0.1, "l2", async_=True)])
+
+    assert awaited.last.regularizers["l2"].grad_norm is not None
+    assert awaited.last.total_grad_norm is not None
+
+
 def test_failing_regularizer_ends_the_run_with_every_span_closed(captured: Captured) -> None:
     def boom(data: object, x: Any) -> Any:
         raise OSError("boom")

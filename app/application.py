@@ -1,0 +1,65 @@
+"""The platform as an application: what runs, under whom, in which order.
+
+    anvil                    one_for_one
+    ├─ telemetry             rest_for_one   comes with every Application
+    │  ├─ registry                          routes events
+    │  ├─ handlers           dynamic        one small supervisor per attached handler
+    │  ├─ aggregator                        events → series, by `metrics()`
+    │  └─ pollers            one_for_one    `pollers()`: sweep the queues, count active labelers
+    └─ reporters             one_for_one    `children()`
+       └─ statsd
+
+Children start from top to bottom and stop in reverse, so the reporter's last flush still finds the aggregator. A child
+that fails is restarted by its supervisor; a reporter that keeps failing takes nothing else down with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import runtime
+from actors.poller import Measurement
+from app.labeling.metrics import METRICS as LABELING_METRICS
+from app.labeling.service import Platform
+from app.training.metrics import METRICS as TRAINING_METRICS
+from reporters import Statsd
+from runtime.metrics import Metric
+from supervisors import Application, Supervisor
+from supervisors.child_spec import SpecLike
+
+SWEEP_EVERY_S = 0.25
+COUNT_EVERY_S = 1.0
+
+
+class Anvil(Application):
+    """The labelling platform, reporting to the StatsD server at `statsd` (host, port)."""
+
+    name = "anvil"
+
+    def __init__(self, platform: Platform, statsd: tuple[str, int]) -> None:
+        super().__init__()
+        self.platform = platform
+        self.statsd = statsd
+
+    def metrics(self) -> Iterable[Metric]:
+        return (*LABELING_METRICS, *TRAINING_METRICS)
+
+    def pollers(self) -> Iterable[Measurement]:
+        return [
+            Measurement(self._sweep, period_s=SWEEP_EVERY_S),
+            Measurement(self._count_active_labelers, period_s=COUNT_EVERY_S),
+        ]
+
+    def children(self) -> Iterable[SpecLike]:
+        host, port = self.statsd
+        return [
+            Supervisor.child("reporters", [Statsd(host=host, port=port)], name="reporters"),
+        ]
+
+    def _sweep(self) -> None:
+        for queue in self.platform.queues():
+            queue.sweep()
+
+    def _count_active_labelers(self) -> None:
+        for queue in self.platform.queues():
+            runtime.execute("anvil.queue.active_labelers", {"count": queue.active_labelers()}, {"queue_id": queue.id})

@@ -1,0 +1,98 @@
+"""One run of the main job, from the empty platform to the summary.
+
+Owns the order of things: everything that listens is attached before the application starts, the replay works in the
+calling thread, the application is stopped (which drains and flushes) before anything is counted, and the storage and the
+listener end last. Whatever happens, what was started is stopped.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from actors import whereis
+from app import accounts, chaos, summary
+from app.application import Anvil
+from app.labeling import lexicon
+from app.labeling.export import Manifest
+from app.labeling.scoring import Report
+from app.labeling.storage import Storage
+from app.latency import TimedEmit
+from app.ledger import Ledger
+from app.listener import Received, StatsdListener
+from app.options import Options
+from app.replay import Replay, open_platform
+from app.screen import Screen
+from app.training.loop import train
+from runtime.errors import BeamstalkError, expected
+
+
+class UnwritableDirectory(BeamstalkError):
+    """Say that exports could not be written where they are wanted, before a run is spent on them."""
+
+
+def run(options: Options, screen: Screen) -> summary.Summary:
+    """Do the whole job; blocks until the summary is there.
+
+    A KeyboardInterrupt while labelling ends the labelling and nothing else; a later one ends the run.
+    Raises DatasetMissing, UnwritableDirectory, InvalidValue (more samples than there are), StartError, sqlite3.Error.
+    """
+    tokens = _tokens(options.samples)
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anvil-")))
+        directory = _writable(options.export or work / "exports")
+        listener = _listener(options, screen)
+        if listener is not None:
+            stack.enter_context(listener)
+        address = options.statsd or (listener.address if listener else ("", 0))
+        storage = Storage(work / "labels.db")
+        stack.callback(storage.close)
+        emit = TimedEmit()
+        platform, issuer = open_platform(storage, emit)
+        ledger = Ledger()
+        stack.enter_context(ledger.attached())
+        if options.chaos:
+            stack.enter_context(chaos.attached())
+
+        application = Anvil(platform, address)
+        application.start()
+        stack.callback(application.stop)
+        deadline_s = None if options.duration_s is None else time.monotonic() + options.duration_s
+        replay = Replay(
+            platform,
+            issuer,
+            tokens,
+            rate=options.rate,
+            abandon=options.abandon,
+            finished=lambda: deadline_s is not None and time.monotonic() >= deadline_s,
+        )
+        interrupted = _label(replay, screen)
+        report, manifests = replay.conclude(directory)
+        training = None if interrupted else _train(options.train)
+
+        restarts = accounts.restarts(application.supervisor)
+        aggregator = whereis("telemetry.aggregator")
+        application.stop()
+        ...
+
+
+def _tokens(samples: int | None) -> list[lexicon.Token]:
+    tokens = lexicon.load(samples)
+    if samples is not None and samples > len(tokens):
+        raise expected(f"--samples to be 'all' or at most {len(tokens)}, the tokens that there are", samples)
+    return tokens
+
+
+def _writable(directory: Path) -> Path:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as fault:
+        raise UnwritableDirectory(
+            f"expected a directory that exports can be written to, got: {str(directory)!r} ({fault.strerror}). "
+            "Choose another with --export DIR"
+        ) from None
+    return directory

@@ -1,0 +1,117 @@
+"""What a run of the main job came to, as one value: for people as lines, for programs as JSON.
+
+Pure: it is handed everything it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from app.accounts import Account, total
+from app.labeling.export import Manifest
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True):
+    """What the raters did. `timed_out` = requeued + escalated, by the platform's own events."""
+
+    submitted: int
+    samples: int
+    seconds: float
+    per_second: float
+    rejected: int
+    abandoned: int
+    requeued: int
+    escalated: int
+
+
+class Emit(msgspec.Struct, frozen=True):
+    """How long emitting took, in the labelling thread."""
+
+    measured: int
+    p50_us: float
+    p99_us: float
+
+
+class Agreement(msgspec.Struct, frozen=True):
+    """Krippendorff's alpha by dimension, samples scored, and low scores reported while labelling."""
+
+    alpha: dict[str, float]
+    samples: int
+    low_scores: int
+
+
+class Statsd(msgspec.Struct, frozen=True, kw_only=True):
+    """What the reporter sent; `received` is what the listener of this process got, None for somebody else's server."""
+
+    address: str
+    lines: int
+    packets: int
+    failed_sends: int
+    problem: str | None
+    lines_received: int | None = None
+    packets_received: int | None = None
+
+
+class Training(msgspec.Struct, frozen=True):
+    """What the training loop came to."""
+
+    steps: int
+    first_loss: float
+    last_loss: float
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole run."""
+
+    labels: Labels
+    agreement: Agreement
+    emit: Emit
+    listeners: list[Account]
+    events: Account
+    adds_up: bool
+    statsd: Statsd
+    restarts: int
+    exports: list[Manifest]
+    exports_kept: bool
+    training: Training | None
+    interrupted: bool
+
+    def lines(self) -> Iterator[str]:
+        """Yield the summary for people."""
+        labels, agreement = self.labels, self.agreement
+        ended = ", interrupted" if self.interrupted else ""
+        yield (
+            f"labels     {labels.submitted:,} submitted on {labels.samples:,} samples in {labels.seconds:.1f} s, "
+            f"{labels.per_second:,.0f} labels/s{ended}"
+        )
+        yield (
+            f"           {labels.rejected} refused by the draft schema; {labels.abandoned} abandoned, "
+            f"{labels.requeued} requeued, {labels.escalated} escalated"
+        )
+        alphas = ", ".join(f"{value:.3f} on {name}" for name, value in agreement.alpha.items()) or "none yet"
+        yield f"agreement  alpha {alphas}; {agreement.low_scores:,} low scores of {agreement.samples:,} samples"
+        yield f"emit       p50 {self.emit.p50_us:.1f} µs, p99 {self.emit.p99_us:.1f} µs, {self.emit.measured:,} measured"
+        yield f"events     {self.events.in_words()}"
+        for account in self.listeners:
+            state = f" ({account.state})" if account.state == "gave_up" else ""
+            yield f"           {account.listener}: {account.in_words()}{state}"
+        yield f"           {'it adds up' if self.adds_up else 'IT DOES NOT ADD UP'}"
+        yield from self._statsd_lines()
+        yield f"restarts   {self.restarts}"
+        for manifest in self.exports:
+            where = manifest.output_path if self.exports_kept else f"{manifest.format} (not kept; --export DIR keeps it)"
+            yield f"export     {manifest.row_count:,} rows, sha256 {manifest.sha256_hash[:12]}…, {where}"
+        if self.training is not None:
+            training = self.training
+            yield f"training   {training.steps} steps, loss {training.first_loss:.4f} to {training.last_loss:.4f}"
+
+    def _statsd_lines(self) -> Iterator[str]:
+        statsd = self.statsd
+        received = (
+            "" if statsd.lines_received is None else f", received {statsd.lines_received:,} in {statsd.packets_received:,}"
+        )
+        yield f"statsd     {statsd.lines:,} lines in {statsd.packets:,} packets to {statsd.address}{received}"
+        if statsd.problem is not None:
+            yield f"           {statsd.failed_sends:,} sends failed: {statsd.problem}"
