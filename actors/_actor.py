@@ -29,7 +29,7 @@ from runtime import _native, _process_table, _scheduler
 from runtime._mailbox import EMPTY, Mailbox
 from runtime._process_table import ProcessInfo
 from runtime._scheduler import YIELD_NS, Timer, Worker
-from runtime._waiting import ThreadWaiter, Waiter
+from runtime._waiting import ThreadWaiter
 from runtime.clock import Clock
 from runtime.errors import BeamstalkError, Exit, ExitReason, StartError, expected, is_normal_exit
 
@@ -98,7 +98,7 @@ class Actor(pykka.Actor):
     _parent_linked: bool = False
     _links: dict[ActorRef[Any], None] | None = None
     _monitors: dict[int, ActorRef[Any]] | None = None
-    _waiters: list[Waiter] | None = None
+    _at_end: list[Callable[[], object]] | None = None
     _continuations: list[Any] | None = None
     _urgent: list[tuple[str, tuple[Any, ...], Future[Any] | None]] | None = None
     _starting: Future[Any] | None = None
@@ -597,7 +597,7 @@ class Actor(pykka.Actor):
                 return False
             self._exit_reason = reason
             self._dead = True
-            waiters, self._waiters = self._waiters or (), None
+            at_end, self._at_end = self._at_end or (), None
         _process_table.unregister(self._actor_ref, self._name)
         self._mailbox.release(self)
         self._refuse_mail()
@@ -611,8 +611,8 @@ class Actor(pykka.Actor):
                 ref._actor._control_send("_down", monitor_id, self._actor_ref, reason)
             else:
                 ref._actor._control_send("_demonitor_me", -monitor_id)
-        for waiting in waiters:
-            waiting.wake()
+        for call in at_end:
+            call()
         return True
 
     def _refuse_mail(self) -> None:
@@ -641,15 +641,15 @@ class Actor(pykka.Actor):
     def _dead_error(self) -> pykka.ActorDeadError:
         return pykka.ActorDeadError(f"expected {self._actor_ref} to be alive, got: ended ({self._exit_reason!r})")
 
-    def _await_end(self, make: Callable[[], Waiter]) -> Waiter | None:
+    def _call_at_end(self, call: Callable[[], object]) -> bool:
+        """Have something short called at the end; False when that has been."""
         with _end_lock:
             if self._dead:
-                return None
-            waiting = make()
-            if self._waiters is None:
-                self._waiters = []
-            self._waiters.append(waiting)
-            return waiting
+                return False
+            if self._at_end is None:
+                self._at_end = []
+            self._at_end.append(call)
+            return True
 
     def _forbid_asking_oneself(self) -> None:
         if current_actor() is self._actor_ref:

@@ -11,14 +11,10 @@ from typing import Any
 
 from actors._actor import Actor
 from actors._ref import ActorRef
-from runtime import Event, _scheduler, execute
+from runtime import Event, _scheduler
 from runtime._events import own
 from runtime._handlers import Attachment, table
-from runtime._spans import describe
 from runtime.errors import BeamstalkError, ExitReason
-
-FAILURE = "telemetry.handler.failure"
-GAVE_UP = "telemetry.handler.gave_up"
 
 
 def start_handler(attachment: Attachment) -> ActorRef[Any]:
@@ -84,7 +80,7 @@ class HandlerActor(Actor):
         self._message_failed(error, event)
         self._kill(error)
         if len(self.attachment.abandoned) >= self.attachment.options.max_abandoned and table.router is not None:
-            table.router.give_up(self.attachment)
+            table.router.retire(self.attachment)
 
     def _thread_ended(self) -> None:
         self.attachment.abandoned.discard(self._id)
@@ -93,27 +89,8 @@ class HandlerActor(Actor):
 
     def _blocks_hub(self) -> None:
         if self.attachment.options.fallback == "thread" and self.carrier == "green":
-            self.attachment.change(carrier="thread")
+            self.attachment.change(carrier="thread")  # where the next incarnation starts
             self.stop(("shutdown", "moved to a thread: it blocked the hub"))
 
     def _message_failed(self, error: BaseException, event: Event) -> None:
-        """Bury the event and tell of the failure, once.
-
-        Event `telemetry.handler.failure`: measurements {monotonic_time, system_time} (ns); metadata {event_name,
-        handler_id, handler_config, kind, reason, stacktrace}.
-        """
-        attachment, clock = self.attachment, self.clock
-        attachment.bury(event, error, clock.system_ns())
-        if attachment.options.on_failure == "detach":
-            # telemetry's rule and order: detached first, so that a failing failure handler cannot loop.
-            attachment.detach_soon()
-        execute(
-            FAILURE,
-            {"monotonic_time": clock.monotonic_ns(), "system_time": clock.system_ns()},
-            {
-                "event_name": event.name,
-                "handler_id": attachment.id,
-                "handler_config": attachment.config,
-                **describe(error),
-            },
-        )
+        self.attachment.failed(event, error)

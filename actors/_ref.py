@@ -158,10 +158,18 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
 
     def wait(self, timeout_s: float | None = None) -> ExitReason:
         """Wait for the end of the actor and return its exit reason; pykka.Timeout when it lives on."""
-        waiting = self._actor._await_end(waiter)
-        if waiting is not None and not waiting.wait(timeout_s) and self.is_alive():
-            raise pykka.Timeout(f"expected {self} to end within {timeout_s} s, got: still alive")
+        if self.is_alive():
+            waiting = waiter()
+            if not self._actor._call_at_end(waiting.wake):
+                waiting.wake()
+            if not waiting.wait(timeout_s) and self.is_alive():
+                raise pykka.Timeout(f"expected {self} to end within {timeout_s} s, got: still alive")
         return self.exit_reason
+
+    def call_at_end(self, call: Callable[[], object]) -> None:
+        """Have something short called when the actor ends, in whichever thread ends it; at once when it has ended."""
+        if not self._actor._call_at_end(call):
+            call()
 
     # -- looking inside ----------------------------------------------------------------------------------------------
 

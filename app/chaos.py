@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import runtime
@@ -22,10 +24,16 @@ class Mischief(Exception):
     """What the raiser raises."""
 
 
-def attach() -> None:
-    """Attach both handlers."""
+@contextmanager
+def attached() -> Iterator[None]:
+    """Keep both handlers attached while the block lasts."""
     runtime.attach_many(SLEEPER_ID, EVENTS, sleep)
     runtime.attach_many(RAISER_ID, EVENTS, Raiser())
+    try:
+        yield
+    finally:
+        runtime.detach(SLEEPER_ID)
+        runtime.detach(RAISER_ID)
 
 
 def sleep(event: str, measurements: dict[str, Any], metadata: dict[str, Any], config: object) -> None:

@@ -16,8 +16,6 @@ from actors import whereis
 from app import accounts, chaos, summary
 from app.application import Anvil
 from app.labeling import lexicon
-from app.labeling.export import Manifest
-from app.labeling.scoring import Report
 from app.labeling.storage import Storage
 from app.latency import TimedEmit
 from app.ledger import Ledger
@@ -26,6 +24,7 @@ from app.options import Options
 from app.replay import Replay, open_platform
 from app.screen import Screen
 from app.training.loop import train
+from app.training.outputs import CustomLossOutput
 from runtime.errors import BeamstalkError, expected
 
 
@@ -37,16 +36,13 @@ def run(options: Options, screen: Screen) -> summary.Summary:
     """Do the whole job; blocks until the summary is there.
 
     A KeyboardInterrupt while labelling ends the labelling and nothing else; a later one ends the run.
-    Raises DatasetMissing, UnwritableDirectory, InvalidValue (more samples than there are), StartError, sqlite3.Error.
+    Raises InvalidValue (more samples than there are), DatasetMissing, UnwritableDirectory, StartError, sqlite3.Error.
     """
     tokens = _tokens(options.samples)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anvil-")))
         directory = _writable(options.export or work / "exports")
-        listener = _listener(options, screen)
-        if listener is not None:
-            stack.enter_context(listener)
-        address = options.statsd or (listener.address if listener else ("", 0))
+        listener = stack.enter_context(StatsdListener(lambda received: screen.line(_live(received))))
         storage = Storage(work / "labels.db")
         stack.callback(storage.close)
         emit = TimedEmit()
@@ -55,27 +51,49 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         stack.enter_context(ledger.attached())
         if options.chaos:
             stack.enter_context(chaos.attached())
-
-        application = Anvil(platform, address)
+        application = Anvil(platform, options.statsd or listener.address)
         application.start()
         stack.callback(application.stop)
-        deadline_s = None if options.duration_s is None else time.monotonic() + options.duration_s
+
         replay = Replay(
             platform,
             issuer,
             tokens,
             rate=options.rate,
             abandon=options.abandon,
-            finished=lambda: deadline_s is not None and time.monotonic() >= deadline_s,
+            finished=_finished_after(options.duration_s),
         )
-        interrupted = _label(replay, screen)
+        interrupted = _label(replay, len(tokens) * lexicon.RATERS, screen)
         report, manifests = replay.conclude(directory)
         training = None if interrupted else _train(options.train)
 
         restarts = accounts.restarts(application.supervisor)
         aggregator = whereis("telemetry.aggregator")
+        reporter = whereis("reporters.statsd")
         application.stop()
+        accounted = accounts.accounts([aggregator] if aggregator else [])
         ...
+
+
+def _label(replay: Replay, labels: int, screen: Screen) -> bool:
+    """Run the replay; tell whether it was interrupted."""
+    try:
+        with screen.progress(lambda: replay.counts.submitted, labels):
+            replay.run()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _train(steps: int) -> summary.Training | None:
+    losses: list[float] = []
+
+    def on_step(step: int, output: CustomLossOutput) -> None:
+        losses.append(output.loss_total)
+
+    if steps:
+        train(steps, on_step=on_step)
+    return summary.Training(steps, losses[0], losses[-1]) if losses else None
 
 
 def _tokens(samples: int | None) -> list[lexicon.Token]:

@@ -7,6 +7,8 @@ labels has to be the raters' own.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import runtime
@@ -27,9 +29,14 @@ class Ledger:
         self.events: Counter[str] = Counter()
         self.timed_out: Counter[str] = Counter()
 
-    def attach(self) -> None:
-        """Listen from now on; the queue is long enough for the fastest run on a slow machine."""
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Listen while the block lasts, with a mailbox that is long enough for the fastest run on a slow machine."""
         runtime.attach_many(HANDLER_ID, EVENTS, self.handle, capacity=200_000)
+        try:
+            yield
+        finally:
+            runtime.detach(HANDLER_ID)
 
     def handle(self, event: str, measurements: dict[str, Any], metadata: dict[str, Any], config: object) -> None:
         """Count one event."""

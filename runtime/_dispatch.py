@@ -56,6 +56,11 @@ def use_clock(clock: Clock) -> None:
     _now_ns = clock.monotonic_ns
 
 
+def now_ns() -> int:
+    """Return the monotonic time (ns) that events are stamped with."""
+    return _now_ns()
+
+
 def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Mapping[str, Any] = _NOTHING) -> None:
     """Emit an event to whatever is attached to it.
 

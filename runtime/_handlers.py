@@ -14,23 +14,31 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
+from loguru import logger
 
 from runtime import _native
-from runtime._dispatch import Routes, Subscriber
+from runtime._dispatch import Routes, Subscriber, execute, now_ns
 from runtime._events import Event, Name, canonical
+from runtime._inline import Inline
 from runtime._mailbox import Mailbox, MailboxStatistics, Policy
+from runtime._spans import describe
+from runtime.clock import Clock
 from runtime.errors import AlreadyExists, NotFound, expected
 
 Handler: TypeAlias = Callable[[str, dict[str, Any], dict[str, Any], Any], object]
+FAILURE = "telemetry.handler.failure"
+GAVE_UP = "telemetry.handler.gave_up"
+
 State = Literal["waiting", "running", "gave_up"]
 OnFailure = Literal["restart", "detach"]
-CARRIERS = ("thread", "green")
+CARRIERS = ("thread", "green", "inline")
 
 
 class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of `attach`.
 
-    `carrier`: where the handler runs, `thread` (may block) or `green` (cooperative, on the runtime's hub).
+    `carrier`: where the handler runs, `thread` (may block), `green` (cooperative, on the runtime's hub) or `inline` (in
+    the emitter itself, guarded).
     `capacity`: events that may wait (default 10,000); `policy` when full: drop_newest, drop_oldest, sample, block
     (`block_s`: how long the emitter may then wait). `on_failure`: `restart` (the actor is restarted, after a pause that
     grows; more than `max_restarts` in `max_seconds` and it is parked as gave_up) or `detach` (telemetry's own rule).
@@ -92,6 +100,7 @@ class Attachment:
         "options",
         "owner",
         "state",
+        "subscriber",
     )
 
     def __init__(
@@ -108,6 +117,7 @@ class Attachment:
         self.abandoned: set[int] = set()
         self.state: State = "waiting"
         self.owner: object = None
+        self.subscriber: Subscriber = Inline(self) if options.carrier == "inline" else self.mailbox
 
     @property
     def restarts(self) -> int:
@@ -121,25 +131,54 @@ class Attachment:
         """Take it out of the table without waiting for its actor: for code that runs inside that actor, or in a finalizer."""
         table.discard(self)
 
-    def bury(self, event: Event, error: BaseException, time_ns: int) -> None:
-        """Keep the event that this handler failed on."""
-        self.dead_letters.append(DeadLetter(event, "".join(traceback.format_exception(error)), time_ns))
+    def failed(self, event: Event, error: BaseException) -> None:
+        """Keep the event that this handler failed on, and tell of the failure, once."""
+        self.dead_letters.append(DeadLetter(event, "".join(traceback.format_exception(error)), Clock.system_ns()))
+        if self.options.on_failure == "detach":
+            # telemetry's rule and order: detached first, so that a failing failure handler cannot loop.
+            self.detach_soon()
+        self.report(event, error)
+
+    def report(self, event: Event, error: BaseException) -> None:
+        """Emit `telemetry.handler.failure`.
+
+        Measurements {monotonic_time, system_time} (ns); metadata {event_name, handler_id, handler_config, kind, reason,
+        stacktrace}.
+        """
+        metadata = {"event_name": event.name, "handler_id": self.id, "handler_config": self.config, **describe(error)}
+        execute(FAILURE, _now(), metadata)
+
+    def give_up(self) -> None:
+        """Park it: route nothing more to it until `reattach`. Emits `telemetry.handler.gave_up`; does not wait."""
+        table.park(self)
+        if table.router is not None:
+            table.router.changed(wait=False)
+        execute(GAVE_UP, _now(), {"handler_id": self.id, "restarts": self.restarts})
+        logger.error("handler {} gave up after {} restarts; reattach it", self.id, self.restarts)
+
+    def move_to_thread(self) -> None:
+        """Run the handler in a thread from now on; does not wait."""
+        self.change(carrier="thread")
+        self.subscriber = self.mailbox
+        table.unpark(self)
+        if table.router is not None:
+            table.router.attached(self, wait=False)
 
 
 class Router(Protocol):
     """Who makes changes of the table effective: the registry actor and the supervisor of the handlers."""
 
-    def attached(self, attachment: Attachment) -> None:
-        """Route its events to it and start its actor; returns when both are done."""
+    def attached(self, attachment: Attachment, wait: bool = True) -> None:
+        """Route its events to it and start its actor; returns when both are done, or at once without `wait`."""
 
     def detached(self, attachment: Attachment, wait: bool) -> None:
         """Stop routing to it and stop its actor; returns when both are done, or at once without `wait`."""
 
-    def give_up(self, attachment: Attachment) -> None:
-        """Park a handler: route nothing more to it and stop its actor; does not wait."""
+    def retire(self, attachment: Attachment) -> None:
+        """Stop the actor of a handler that stays attached, so that it is parked; does not wait."""
 
-    def changed(self) -> None:
-        """Route as the table says now; returns when that is done."""
+    def changed(self, wait: bool = True) -> None:
+        """Route as the table says now; returns when that is done, or at once without `wait`."""
 
 
 class Table:
@@ -160,7 +199,7 @@ class Table:
                     f"expected a handler id that is not attached yet, got: {attachment.id!r}. Detach it first"
                 )
             self._attachments[attachment.id] = attachment
-            self._subscribe(f"handler:{attachment.id}", attachment.events, attachment.mailbox)
+            self._subscribe(f"handler:{attachment.id}", attachment.events, attachment.subscriber)
 
     def remove(self, handler_id: str) -> Attachment:
         with self._lock:
@@ -197,7 +236,7 @@ class Table:
         """Route to it again."""
         with self._lock:
             attachment.state = "waiting"
-            self._subscribe(f"handler:{attachment.id}", attachment.events, attachment.mailbox)
+            self._subscribe(f"handler:{attachment.id}", attachment.events, attachment.subscriber)
 
     def set_sink(self, sink_id: str, events: Iterable[str], subscriber: Subscriber) -> None:
         """Deliver these events to a subscriber that is no handler; replaces an earlier set of the same id."""
@@ -279,9 +318,10 @@ def _attach(
         raise expected("handler to be callable as handler(event, measurements, metadata, config)", handler)
     attachment = Attachment(handler_id, events, handler, config, _checked(options))
     owner = attachment.options.owner
+    attachment.change(owner=None)
+    table.add(attachment)
     if owner is not None:
         _bind_owner(attachment, owner)
-    table.add(attachment)
     router = table.router
     if router is not None:
         router.attached(attachment)
@@ -312,14 +352,22 @@ def _checked(options: Mapping[str, Any]) -> HandlerOptions:
     return checked
 
 
+def _now() -> dict[str, int]:
+    return {"monotonic_time": now_ns(), "system_time": Clock.system_ns()}
+
+
 def _bind_owner(attachment: Attachment, owner: Any) -> None:
     """Let the attachment go when its owner goes: an actor that ends, or an object that is collected."""
+    call_at_end = getattr(owner, "call_at_end", None)
+    if call_at_end is not None:
+        call_at_end(attachment.detach_soon)
+        return
     try:
         # The callback may run in any thread and inside the collector, so it must not wait.
         attachment.owner = weakref.ref(owner, lambda _: attachment.detach_soon())
     except TypeError:
+        table.discard(attachment)
         raise expected("owner to be an actor or an object that weak references can point to", owner) from None
-    attachment.change(owner=None)
 
 
 def detach(handler_id: str) -> None:

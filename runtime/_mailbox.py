@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from runtime import _native
+from runtime import _dispatch, _native
 from runtime._waiting import waiter
 from runtime.errors import expected
 
@@ -50,7 +50,8 @@ class Consumer(Protocol):
 
 
 class MailboxStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a mailbox has seen. Counts are messages; exact at every quiet moment."""
+    """What a mailbox has seen. Counts are messages; exact at every quiet moment. `sojourn_ns`: how long the event that
+    has waited longest has waited by now (0 for other messages, which carry no time)."""
 
     accepted: int
     handled: int
@@ -59,6 +60,7 @@ class MailboxStatistics(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     dropped: dict[str, int]
     capacity: int | None
+    sojourn_ns: int = 0
 
     @property
     def offered(self) -> int:
@@ -282,6 +284,20 @@ class Mailbox:
         self._make_room()
         return left
 
+    def count_inline(self, *, failed: bool) -> None:
+        """Account for a message that was handled where it was emitted."""
+        with self._lock:
+            self._taken += 1
+            if failed:
+                self.failed += 1
+            else:
+                self.handled += 1
+
+    def refuse(self, reason: str) -> None:
+        """Account for a message that was offered and not taken."""
+        with self._lock:
+            self._drop(reason)
+
     def open(self) -> None:
         """Accept again after `close`."""
         with self._lock:
@@ -313,7 +329,12 @@ class Mailbox:
                 pending=self.pending(),
                 dropped=dict(self._dropped or {}),
                 capacity=self.capacity,
+                sojourn_ns=self._sojourn_ns(),
             )
+
+    def _sojourn_ns(self) -> int:
+        since_ns = getattr(self.oldest(), "time_ns", None)
+        return max(0, _dispatch.now_ns() - since_ns) if since_ns is not None else 0
 
     def _batch_size(self) -> int:
         # A batch saves the lock per message; a small mailbox keeps its bound to the message.

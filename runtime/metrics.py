@@ -34,9 +34,15 @@ from runtime._metric_options import (
 from runtime.errors import expected
 
 __all__ = [
+    "HIGH_CARDINALITY",
+    "Filter",
     "HighCardinalityWarning",
+    "Measurement",
+    "Measurements",
+    "Metadata",
     "Metric",
     "MetricOptions",
+    "TagFunction",
     "arity",
     "bind",
     "counter",

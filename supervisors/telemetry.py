@@ -21,12 +21,12 @@ from tenacity import wait_exponential
 
 from actors import _registry as registry
 from actors import current_actor, whereis
-from actors._handler import GAVE_UP, start_handler
+from actors._handler import start_handler
 from actors._series import SeriesStore
 from actors.aggregator import NAME as AGGREGATOR
 from actors.aggregator import Aggregator, aggregator_mailbox
 from actors.poller import Measurement, Poller
-from runtime import _dispatch, execute
+from runtime import _dispatch
 from runtime._handlers import Attachment, table
 from runtime.metrics import Metric
 from supervisors._core import Child
@@ -80,14 +80,14 @@ class Telemetry:
         for attachment in table.all():
             attachment.state = "waiting"
 
-    def changed(self) -> None:
+    def changed(self, wait: bool = True) -> None:
         """Have the registry publish the table as it is now."""
-        _ask(registry.NAME, registry.Publish())
+        _ask(registry.NAME, registry.Publish(), block=wait)
 
-    def attached(self, attachment: Attachment) -> None:
+    def attached(self, attachment: Attachment, wait: bool = True) -> None:
         """Route to a new attachment and start its actor."""
-        self.changed()
-        _ask(HANDLERS, Call("start_handler", (attachment,)))
+        self.changed(wait)
+        _ask(HANDLERS, Call("start_handler", (attachment,)), block=wait)
 
     def detached(self, attachment: Attachment, wait: bool) -> None:
         """Stop routing to an attachment and stop its actor."""
@@ -97,7 +97,7 @@ class Telemetry:
         for name, message in ((registry.NAME, registry.Publish()), (HANDLERS, Call("stop_handler", (attachment,)))):
             _ask(name, message, block=wait)
 
-    def give_up(self, attachment: Attachment) -> None:
+    def retire(self, attachment: Attachment) -> None:
         """Stop the actor of a handler that stays attached; its supervisor's end parks it."""
         _ask(HANDLERS, Call("stop_handler", (attachment,)), block=False)
 
@@ -128,6 +128,9 @@ class Handlers(DynamicSupervisor):
     def _call_start_handler(self, attachment: Attachment) -> None:
         if attachment.id in self._running or table.get(attachment.id) is not attachment:
             return  # adopted from the table already, or detached again meanwhile
+        if attachment.options.carrier == "inline":
+            attachment.state = "running"  # in the emitters: it needs no actor
+            return
         options = attachment.options
         child = Child(
             Supervisor.child(
@@ -153,10 +156,5 @@ class Handlers(DynamicSupervisor):
         handler_id = str(child.spec.id)
         self._running.pop(handler_id, None)
         attachment = table.get(handler_id)
-        if attachment is None or attachment.mailbox.closed:
-            return
-        table.park(attachment)
-        _ask(registry.NAME, registry.Publish(), block=False)
-        now = {"monotonic_time": self.clock.monotonic_ns(), "system_time": self.clock.system_ns()}
-        execute(GAVE_UP, now, {"handler_id": handler_id, "restarts": attachment.restarts})
-        logger.error("handler {} gave up after {} restarts; reattach it", handler_id, attachment.restarts)
+        if attachment is not None and not attachment.mailbox.closed:
+            attachment.give_up()
