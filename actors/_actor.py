@@ -25,6 +25,7 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 from actors import _reports
 from actors._future import Ask, Future
 from actors._ref import ActorRef
+from actors._trace import Trace
 from runtime import _native, _process_table, _scheduler
 from runtime._mailbox import EMPTY, Mailbox
 from runtime._process_table import ProcessInfo
@@ -98,6 +99,7 @@ class Actor(pykka.Actor):
     _parent_linked: bool = False
     _links: dict[ActorRef[Any], None] | None = None
     _monitors: dict[int, ActorRef[Any]] | None = None
+    _tracer: Trace | None = None
     _at_end: list[Callable[[], object]] | None = None
     _continuations: list[Any] | None = None
     _urgent: list[tuple[str, tuple[Any, ...], Future[Any] | None]] | None = None
@@ -162,19 +164,30 @@ class Actor(pykka.Actor):
         if starter.name is not None:
             self._name = starter.name
         _process_table.register(self._actor_ref, self._name)
-        started: Future[Any] = Future()
-        self._control.append(("_begin", (), started))
-        scheduler = _scheduler.scheduler()
-        self._mailbox.adopt(self)
-        if self.carrier == "thread":
-            self._gate = ThreadWaiter()
-            _native.start_new_thread(self._run_thread, ())
-        else:
-            scheduler.activate(self)
-        result = started.get()
-        if link and result is not IGNORE and parent is not None:
+        if link and parent is not None:
+            # Now, and not when it has started: if its parent is killed while it waits for that, the child dies with it.
             parent._actor._remember_link(self._actor_ref)
-        return result  # type: ignore[no-any-return]
+        started: Future[Any] = Future()
+        try:
+            self._control.append(("_begin", (), started))
+            scheduler = _scheduler.scheduler()
+            self._mailbox.adopt(self)
+            if self.carrier == "thread":
+                self._gate = ThreadWaiter()
+                self._start_thread()
+            else:
+                scheduler.activate(self)
+            return started.get()  # type: ignore[no-any-return]
+        finally:
+            if self._dead and link and parent is not None:
+                parent._actor._forget_link(self._actor_ref)
+
+    def _start_thread(self) -> None:
+        try:
+            _native.start_new_thread(self._run_thread, ())
+        except BaseException as error:
+            self._finish(error, signal_parent=False)
+            raise
 
     # -- hooks -------------------------------------------------------------------------------------------------------
 
@@ -303,7 +316,10 @@ class Actor(pykka.Actor):
         self._worker = getcurrent()
         try:
             return self._handle_mail()
-        except _Killed:
+        except BaseException as error:
+            # Killed meanwhile, by a throw into its wait or while a foreign call ran: the end is established already.
+            # Anything else is a defect of this loop, and must not cost more than this actor.
+            self._crash(error)
             return False
         finally:
             self._worker = None
@@ -321,19 +337,19 @@ class Actor(pykka.Actor):
                 mailbox.idle = True
                 if not control:
                     return False
-                mailbox.idle = False
+                mailbox.unpark(self)
             elif not self._handle_load():
-                if mailbox.park():
+                if mailbox.park(self):
                     if not control:
                         return False
-                    mailbox.idle = False
+                    mailbox.unpark(self)
             elif perf_counter_ns() > slice_ends_ns:
                 return True
         return False
 
     def _handle_load(self) -> bool:
         """Handle one message of the load lane; False when there is none."""
-        message = self._mailbox.take()
+        message = self._mailbox.take(self)
         if message is EMPTY:
             return False
         self._busy_since_ns = _scheduler.now_ns()
@@ -349,6 +365,8 @@ class Actor(pykka.Actor):
                 self._mailbox.settle(self)
         except BaseException as error:
             self._failed(error, message)
+        if self._tracer is not None:
+            self._tracer.add(message, self._busy_since_ns, self._dead)
         self._current = None
         self._busy_since_ns = 0
         return True
@@ -417,9 +435,10 @@ class Actor(pykka.Actor):
     def _control_send(self, method: str, *args: Any) -> None:
         self._put_control((method, args, None))
 
-    def _control_ask(self, method: str, *args: Any) -> Future[Any]:
-        self._forbid_asking_oneself()
-        future: Future[Any] = Future()
+    def _control_ask(self, method: str, *args: Any, block: bool = True) -> Future[Any]:
+        if block:
+            self._forbid_asking_oneself()
+        future: Future[Any] = Future(self)
         self._put_control((method, args, future))
         return future
 
@@ -428,8 +447,7 @@ class Actor(pykka.Actor):
         if self._dead:
             self._refuse_control()
         elif self._mailbox.idle:
-            self._mailbox.idle = False
-            self._wake()
+            self._mailbox.wake()
 
     def _next_control(self) -> tuple[str, tuple[Any, ...], Future[Any] | None]:
         if self._urgent:
@@ -446,16 +464,15 @@ class Actor(pykka.Actor):
         if method in _ENDING:
             getattr(self, method)(*args, reply=reply)
             return
+        if reply is None:
+            self._contained(partial(getattr(self, method), *args))
+            return
+        self._current = Ask(method, reply)  # who kills us in the middle answers it
         try:
-            result = getattr(self, method)(*args)
+            reply.set(getattr(self, method)(*args))
         except BaseException as error:
-            if reply is None:
-                self._crash(error)
-            else:
-                reply.fail(error)
-        else:
-            if reply is not None:
-                reply.set(result)
+            reply.fail(self._dead_error() if self._dead else error)
+        self._current = None
 
     def _begin(self, reply: Future[Any]) -> None:
         self._starting = reply
@@ -566,6 +583,8 @@ class Actor(pykka.Actor):
 
     def _kill(self, reason: ExitReason = "killed", linked_to: ActorRef[Any] | None = None) -> None:
         """Die at once; with `linked_to`, of that actor's exit signal, unless unlinked from it meanwhile."""
+        if self._dead:
+            return
         scheduler = _scheduler.scheduler()
         if not scheduler.on_hub_thread():
             scheduler.post(partial(self._kill, reason, linked_to))
@@ -635,6 +654,8 @@ class Actor(pykka.Actor):
                 args[0]._actor._control_send("_exit_signal", self._actor_ref, "noproc", True)
             elif reply is not None and method == "_stop_now":
                 reply.set(False)
+            elif reply is not None and method == "_begin":
+                reply.fail(Exit(self._exit_reason))
             elif reply is not None:
                 reply.fail(self._dead_error())
 

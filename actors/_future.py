@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pykka
 
 from runtime._waiting import Waiter, waiter
 
 T = TypeVar("T")
-_PENDING: Any = object()
+
+
+class Asked(Protocol):
+    """Who is to give a reply, and must not wait for it."""
+
+    def _forbid_asking_oneself(self) -> None:
+        """Raise when it is the caller."""
 
 
 class Future(pykka.Future[T]):
@@ -21,30 +27,34 @@ class Future(pykka.Future[T]):
     (None, None, 3)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked | None = None) -> None:
         super().__init__()
-        self._value: Any = _PENDING
-        self._error: BaseException | None = None
+        self._asked = asked
+        # A list because `append` is one step: of two that give a reply at the same time exactly one is first.
+        self._replies: list[tuple[Any, BaseException | None]] = []
         self._waiters: list[Waiter] = []
 
     def get(self, *, timeout: float | None = None) -> Any:
         """Wait for the reply, at most `timeout` seconds (pykka.Timeout); raise what the actor raised."""
         if self._get_hook is not None:
             return super().get(timeout=timeout)
-        if self._value is _PENDING:
+        if not self._replies:
+            if self._asked is not None:
+                self._asked._forbid_asking_oneself()
             waiting = waiter()
             self._waiters.append(waiting)
-            if self._value is not _PENDING:
+            if self._replies:
                 waiting.wake()
-            if not waiting.wait(timeout) and self._value is _PENDING:
+            if not waiting.wait(timeout) and not self._replies:
                 raise pykka.Timeout(f"expected a reply within {timeout} s, got: none")
-        if self._error is not None:
-            raise self._error
-        return self._value
+        value, error = self._replies[0]
+        if error is not None:
+            raise error
+        return value
 
     def done(self) -> bool:
         """Tell whether the reply is there."""
-        return self._value is not _PENDING
+        return bool(self._replies)
 
     def set(self, value: Any = None) -> None:
         """Give the reply."""
@@ -63,10 +73,7 @@ class Future(pykka.Future[T]):
         self._settle(None, error)
 
     def _settle(self, value: Any, error: BaseException | None) -> None:
-        if self._value is not _PENDING:
-            return
-        self._error = error
-        self._value = value
+        self._replies.append((value, error))
         for waiting in self._waiters:
             waiting.wake()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import pykka
 
 from actors._future import Ask, Future
+from actors._trace import Trace
 from runtime._process_table import ProcessInfo
 from runtime._waiting import waiter
 from runtime.errors import BeamstalkError, ExitReason, MailboxFull
@@ -112,8 +113,9 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         asking oneself is a BeamstalkError. With `block=False` returns a Future instead.
         """
         actor = self._actor
-        actor._forbid_asking_oneself()
-        future: Future[Any] = Future()
+        if block:
+            actor._forbid_asking_oneself()
+        future: Future[Any] = Future(actor)
         if actor._dead:
             future.fail(pykka.ActorDeadError(f"{self} not found"))
         elif not actor._mailbox.put(Ask(message, reply_to=future)):
@@ -135,7 +137,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
 
         True when it was alive, False when it had ended before. With `block=False` returns a Future of that.
         """
-        future = self._actor._control_ask("_stop_now", reason)
+        future = self._actor._control_ask("_stop_now", reason, block=block)
         return future.get(timeout=timeout) if block else future
 
     def exit(self, reason: ExitReason) -> None:
@@ -158,6 +160,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
 
     def wait(self, timeout_s: float | None = None) -> ExitReason:
         """Wait for the end of the actor and return its exit reason; pykka.Timeout when it lives on."""
+        self._actor._forbid_asking_oneself()
         if self.is_alive():
             waiting = waiter()
             if not self._actor._call_at_end(waiting.wake):
@@ -188,6 +191,10 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
     def replace_state(self, fn: Callable[[Any], Any], timeout: float | None = ASK_TIMEOUT_S) -> Any:
         """Replace the actor's state by `fn(state)`, between two messages; when `fn` raises, nothing changes."""
         return self._actor._control_ask("_replace_state", fn).get(timeout=timeout)
+
+    def trace(self, limit: int = 10, for_s: float = 30.0) -> Trace:
+        """Show the next messages the actor handles, at most `limit` of them and for `for_s` seconds. One at a time."""
+        return Trace(self._actor, limit, for_s)
 
     def info(self) -> ProcessInfo:
         """Say what is known of the actor, without waiting for it."""

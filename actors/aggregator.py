@@ -128,7 +128,7 @@ class Aggregator(Actor):
 
     def _handle_load(self) -> bool:
         """Record a batch instead of one message; the store never raises for what is in the events."""
-        events = self._mailbox.take_all(BATCH)
+        events = self._mailbox.take_all(BATCH, self)
         if not events:
             return False
         self.store.update(events)

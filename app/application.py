@@ -39,7 +39,8 @@ class Anvil(Application):
     def __init__(self, platform: Platform, statsd: tuple[str, int]) -> None:
         super().__init__()
         self.platform = platform
-        self.statsd = statsd
+        host, port = statsd
+        self.statsd = Statsd(host=host, port=port)
 
     def metrics(self) -> Iterable[Metric]:
         return (*LABELING_METRICS, *TRAINING_METRICS)
@@ -51,10 +52,7 @@ class Anvil(Application):
         ]
 
     def children(self) -> Iterable[SpecLike]:
-        host, port = self.statsd
-        return [
-            Supervisor.child("reporters", [Statsd(host=host, port=port)], name="reporters"),
-        ]
+        return [Supervisor.child("reporters", [self.statsd], name="reporters")]
 
     def _sweep(self) -> None:
         for queue in self.platform.queues():

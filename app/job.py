@@ -1,18 +1,20 @@
 """One run of the main job, from the empty platform to the summary.
 
 Owns the order of things: everything that listens is attached before the application starts, the replay works in the
-calling thread, the application is stopped (which drains and flushes) before anything is counted, and the storage and the
-listener end last. Whatever happens, what was started is stopped.
+calling thread, the application is stopped (which drains and flushes) before anything is counted, and the storage and
+the listener end last. Whatever happens, what was started is stopped.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from actors import whereis
+from actors.aggregator import NAME as AGGREGATOR
 from app import accounts, chaos, summary
 from app.application import Anvil
 from app.labeling import lexicon
@@ -26,6 +28,8 @@ from app.screen import Screen
 from app.training.loop import train
 from app.training.outputs import CustomLossOutput
 from runtime.errors import BeamstalkError, expected
+
+LABELS_METRIC = "anvil.label.submit.count"
 
 
 class UnwritableDirectory(BeamstalkError):
@@ -68,11 +72,60 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         training = None if interrupted else _train(options.train)
 
         restarts = accounts.restarts(application.supervisor)
-        aggregator = whereis("telemetry.aggregator")
-        reporter = whereis("reporters.statsd")
+        aggregator = whereis(AGGREGATOR)
         application.stop()
-        accounted = accounts.accounts([aggregator] if aggregator else [])
-        ...
+        listeners = accounts.accounts([aggregator] if aggregator is not None else [])
+        sent = application.statsd.statistics()
+    # The listener has taken in everything by now.
+    received = None if options.statsd else listener.received()
+    return summary.Summary(
+        labels=summary.Labels(
+            submitted=replay.counts.submitted,
+            samples=len(tokens),
+            seconds=replay.counts.seconds,
+            per_second=replay.counts.submitted / replay.counts.seconds if replay.counts.seconds else 0.0,
+            rejected=replay.counts.rejected,
+            abandoned=replay.counts.abandoned,
+            requeued=ledger.timed_out["requeued"],
+            escalated=ledger.timed_out["escalated"],
+        ),
+        agreement=summary.Agreement(
+            alpha=report.alpha,
+            samples=report.samples_processed,
+            low_scores=ledger.events["anvil.agreement.low_score"],
+        ),
+        emit=summary.Emit(emit.count, emit.percentile_us(0.5), emit.percentile_us(0.99)),
+        listeners=listeners,
+        events=accounts.total(listeners),
+        adds_up=all(one.adds_up for one in listeners),
+        statsd=summary.Statsd(
+            address=sent.endpoint,
+            lines=sent.lines,
+            packets=sent.datagrams,
+            failed_sends=sent.send_errors,
+            problem=sent.flush.last_error or None,
+            lines_received=received.lines if received else None,
+            packets_received=received.packets if received else None,
+            labels_received=int(received.counters.get(LABELS_METRIC, 0)) if received else None,
+        ),
+        restarts=restarts,
+        exports=manifests,
+        exports_kept=options.export is not None,
+        training=training,
+        interrupted=interrupted,
+    )
+
+
+def _live(received: Received) -> str:
+    labels = received.counters.get(LABELS_METRIC, 0)
+    return f"statsd     {received.lines:,} lines in {received.packets:,} packets so far; {LABELS_METRIC} {labels:,.0f}"
+
+
+def _finished_after(duration_s: float | None) -> Callable[[], bool]:
+    if duration_s is None:
+        return lambda: False
+    deadline_s = time.monotonic() + duration_s
+    return lambda: time.monotonic() >= deadline_s
 
 
 def _label(replay: Replay, labels: int, screen: Screen) -> bool:

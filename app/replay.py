@@ -46,7 +46,7 @@ _TENANT = "cscw"
 _DRAFT = Schema("v1", (Field(name=DIMENSION, type="range", min=-3, max=3),))
 _FINAL = Schema("v2", (Field(name=DIMENSION, type="range", min=-4, max=4),))
 _SAMPLES_AT_A_TIME = 100
-_LONGEST_NAP_S = 0.05
+_NAP_S = 0.05
 
 
 def open_platform(storage: Storage, emit: Emit = runtime.execute) -> tuple[Platform, Issuer]:
@@ -58,9 +58,10 @@ def open_platform(storage: Storage, emit: Emit = runtime.execute) -> tuple[Platf
 
 
 class Counts(msgspec.Struct):
-    """What the raters did; changes while the replay runs."""
+    """What the raters did; changes while the replay runs. `seconds` is how long they had work to do."""
 
     submitted: int = 0
+    seconds: float = 0.0
     rejected: int = 0
     abandoned: int = 0
     too_late: int = 0
@@ -91,12 +92,20 @@ class Replay:
         self._abandon = abandon
         self._chance = random.Random(0)
         self._finished = finished
+        self._waited_s = 0.0
         self._owner = self._login("owner")
         self._raters = [self._login(f"rater-{number:02}") for number in range(1, lexicon.RATERS + 1)]
         self.queue = self._open_queue()
 
     def run(self) -> None:
         """Label everything, or until `finished`. Blocks; KeyboardInterrupt leaves all that was labelled so far."""
+        started_s = time.monotonic()
+        try:
+            self._label_all()
+        finally:
+            self.counts.seconds = time.monotonic() - started_s - self._waited_s
+
+    def _label_all(self) -> None:
         samples = [Sample(sample_id, token.text) for sample_id, token in self._tokens.items()]
         for start in range(0, len(samples), _SAMPLES_AT_A_TIME):
             self.queue.add_samples(samples[start : start + _SAMPLES_AT_A_TIME])
@@ -105,7 +114,8 @@ class Replay:
         while self.queue.unfinished_count() and not self._finished():
             # All that is left was walked away from, and comes back when the sweep has been.
             if not self._round():
-                time.sleep(_LONGEST_NAP_S)
+                time.sleep(_NAP_S)
+                self._waited_s += _NAP_S
 
     def conclude(self, directory: Path) -> tuple[Report, list[Manifest]]:
         """Compute the agreement, write an export in each format, and archive the queue."""

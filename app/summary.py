@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from app.accounts import Account, total
+from app.accounts import Account
 from app.labeling.export import Manifest
 
 
@@ -43,7 +43,7 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 class Statsd(msgspec.Struct, frozen=True, kw_only=True):
-    """What the reporter sent; `received` is what the listener of this process got, None for somebody else's server."""
+    """What the reporter sent, and what the listener of this process received; None where the server is another."""
 
     address: str
     lines: int
@@ -52,6 +52,7 @@ class Statsd(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None
     lines_received: int | None = None
     packets_received: int | None = None
+    labels_received: int | None = None
 
 
 class Training(msgspec.Struct, frozen=True):
@@ -80,38 +81,40 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     def lines(self) -> Iterator[str]:
         """Yield the summary for people."""
-        labels, agreement = self.labels, self.agreement
+        labels, agreement, emit = self.labels, self.agreement, self.emit
         ended = ", interrupted" if self.interrupted else ""
         yield (
-            f"labels     {labels.submitted:,} submitted on {labels.samples:,} samples in {labels.seconds:.1f} s, "
+            f"labels     {labels.submitted:,} submitted for {labels.samples:,} samples in {labels.seconds:.1f} s, "
             f"{labels.per_second:,.0f} labels/s{ended}"
         )
         yield (
             f"           {labels.rejected} refused by the draft schema; {labels.abandoned} abandoned, "
             f"{labels.requeued} requeued, {labels.escalated} escalated"
         )
-        alphas = ", ".join(f"{value:.3f} on {name}" for name, value in agreement.alpha.items()) or "none yet"
-        yield f"agreement  alpha {alphas}; {agreement.low_scores:,} low scores of {agreement.samples:,} samples"
-        yield f"emit       p50 {self.emit.p50_us:.1f} µs, p99 {self.emit.p99_us:.1f} µs, {self.emit.measured:,} measured"
+        alphas = ", ".join(f"{value:.3f} for {name}" for name, value in agreement.alpha.items()) or "none yet"
+        yield f"agreement  alpha {alphas}; {agreement.low_scores:,} low scores among {agreement.samples:,} samples"
+        yield f"emit       p50 {emit.p50_us:.1f} µs, p99 {emit.p99_us:.1f} µs, of {emit.measured:,} measured"
         yield f"events     {self.events.in_words()}"
         for account in self.listeners:
-            state = f" ({account.state})" if account.state == "gave_up" else ""
-            yield f"           {account.listener}: {account.in_words()}{state}"
-        yield f"           {'it adds up' if self.adds_up else 'IT DOES NOT ADD UP'}"
+            gave_up = ", gave up" if account.state == "gave_up" else ""
+            yield f"           {account.listener}: {account.in_words()}{gave_up}"
+        yield f"           {'It adds up.' if self.adds_up else 'IT DOES NOT ADD UP.'}"
         yield from self._statsd_lines()
         yield f"restarts   {self.restarts}"
         for manifest in self.exports:
-            where = manifest.output_path if self.exports_kept else f"{manifest.format} (not kept; --export DIR keeps it)"
+            where = manifest.output_path if self.exports_kept else f"as {manifest.format}, not kept (--export DIR does)"
             yield f"export     {manifest.row_count:,} rows, sha256 {manifest.sha256_hash[:12]}…, {where}"
         if self.training is not None:
             training = self.training
             yield f"training   {training.steps} steps, loss {training.first_loss:.4f} to {training.last_loss:.4f}"
 
     def _statsd_lines(self) -> Iterator[str]:
-        statsd = self.statsd
-        received = (
-            "" if statsd.lines_received is None else f", received {statsd.lines_received:,} in {statsd.packets_received:,}"
-        )
-        yield f"statsd     {statsd.lines:,} lines in {statsd.packets:,} packets to {statsd.address}{received}"
-        if statsd.problem is not None:
-            yield f"           {statsd.failed_sends:,} sends failed: {statsd.problem}"
+        sent = self.statsd
+        yield f"statsd     {sent.lines:,} lines in {sent.packets:,} packets to {sent.address}"
+        if sent.lines_received is not None:
+            yield (
+                f"           received {sent.lines_received:,} lines in {sent.packets_received:,} packets, "
+                f"{sent.labels_received:,} labels among them"
+            )
+        if sent.problem is not None:
+            yield f"           {sent.failed_sends:,} sends failed: {sent.problem}"

@@ -6,7 +6,7 @@
 
 from loguru import logger as _logger
 
-from runtime._dispatch import Emitter, event, execute
+from runtime._dispatch import Emitter, commit, event, execute
 from runtime._events import Event
 from runtime._handlers import (
     DeadLetter,
@@ -32,6 +32,7 @@ __all__ = [
     "Span",
     "attach",
     "attach_many",
+    "commit",
     "dead_letters",
     "detach",
     "event",

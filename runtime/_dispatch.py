@@ -11,10 +11,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from gc import is_tracked
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from runtime._events import Event, Name, canonical, own
 from runtime.clock import Clock
+from runtime.errors import NotCommitted
 
 
 class Subscriber(Protocol):
@@ -32,6 +33,21 @@ class Subscriber(Protocol):
         """Tell the consumer that `load` has mail."""
 
 
+class Obligation(Protocol):
+    """What a durable subscriber owes for one event."""
+
+    def wait(self, timeout_s: float) -> str:
+        """Wait until the event is committed; "" when it is, otherwise why not."""
+
+
+@runtime_checkable
+class Durable(Protocol):
+    """A subscriber that can commit an event before the emitter goes on."""
+
+    def commit(self, event: Event) -> Obligation:
+        """Begin to commit an event, in the emitter's thread; does not wait and does not raise."""
+
+
 Routes: TypeAlias = Mapping[str, tuple[Subscriber, ...]]
 
 _NOTHING: Final[dict[str, Any]] = {}
@@ -39,15 +55,22 @@ _routes: Routes = {}
 _now_ns: Callable[[], int] = Clock.monotonic_ns
 
 
+_published: Routes = {}
+_wrap: Callable[[Routes], Routes] | None = None
+
+
 def publish(routes: Routes) -> None:
     """Replace the routing snapshot. Only the registry actor calls it."""
-    global _routes
-    _routes = routes
+    global _routes, _published
+    _published = routes
+    _routes = routes if _wrap is None else _wrap(routes)
 
 
-def routes() -> Routes:
-    """Return the snapshot that emitters read at the moment."""
-    return _routes
+def wrap(wrapper: Callable[[Routes], Routes] | None) -> None:
+    """Put something around every snapshot, from the present one on, or nothing any more; see `_taps`."""
+    global _wrap
+    _wrap = wrapper
+    publish(_published)
 
 
 def use_clock(clock: Clock) -> None:
@@ -96,7 +119,7 @@ def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Ma
     if is_tracked(own_metadata):
         own_metadata = own(own_metadata, "metadata")
     event = Event(name, own_measurements, own_metadata, _now_ns(), copy_context())  # type: ignore[arg-type]
-    # Mailbox.put, written out: the call would be a tenth of an emission.
+    # `deliver`, written out: the call would be a tenth of an emission.
     for subscriber in subscribers:
         load = subscriber.load
         if len(load) >= subscriber.limit:
@@ -105,6 +128,60 @@ def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Ma
             load.append(event)
             if subscriber.idle and len(load) > subscriber.lazy:
                 subscriber.wake()
+
+
+def emit(name: str, measurements: dict[str, Any], metadata: dict[str, Any], rate: float) -> None:
+    """Emit an event that stands for 1/rate of its kind; for spans, which decide about sampling themselves."""
+    subscribers = _routes.get(name, ())
+    if subscribers:
+        event = Event(
+            name, own(measurements, "measurements"), own(metadata, "metadata"), _now_ns(), copy_context(), rate
+        )
+        for subscriber in subscribers:
+            deliver(subscriber, event)
+
+
+def commit(
+    name: Name,
+    measurements: Mapping[str, Any] = _NOTHING,
+    metadata: Mapping[str, Any] = _NOTHING,
+    timeout_s: float = 5.0,
+) -> None:
+    """Emit an event and return only when every durable reporter of it has committed it to its spool.
+
+    Waits, at most `timeout_s` seconds, for that commit (not for the delivery); all other handlers get the event as they do
+    from `execute`. Raises NotCommitted when a durable reporter refused it or was too slow, and when there is none: an
+    obligation that nobody takes must never look like a kept one.
+
+    >>> commit("shop.order.paid", {"amount": 12.5})
+    Traceback (most recent call last):
+        ...
+    runtime.errors.NotCommitted: expected 'shop.order.paid' to be committed, got: no durable reporter takes it
+    """
+    dotted = canonical(name)
+    subscribers = _routes.get(dotted, ())
+    event = Event(dotted, own(measurements, "measurements"), own(metadata, "metadata"), _now_ns(), copy_context())
+    owed = [subscriber.commit(event) for subscriber in subscribers if isinstance(subscriber, Durable)]
+    for subscriber in subscribers:
+        if not isinstance(subscriber, Durable):
+            deliver(subscriber, event)
+    if not owed:
+        raise NotCommitted(dotted, ["no durable reporter takes it"])
+    deadline_ns = Clock.monotonic_ns() + int(timeout_s * 1e9)
+    reasons = [obligation.wait(max(deadline_ns - Clock.monotonic_ns(), 0) / 1e9) for obligation in owed]
+    if any(reasons):
+        raise NotCommitted(dotted, [reason for reason in reasons if reason])
+
+
+def deliver(subscriber: Subscriber, event: Event) -> None:
+    """Give an event to one subscriber, as `execute` does."""
+    load = subscriber.load
+    if len(load) >= subscriber.limit:
+        subscriber.put_when_full(event)
+    else:
+        load.append(event)
+        if subscriber.idle and len(load) > subscriber.lazy:
+            subscriber.wake()
 
 
 def _own_measurements(value: object) -> dict[str, Any]:

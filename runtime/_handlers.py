@@ -24,6 +24,7 @@ from runtime._mailbox import Mailbox, MailboxStatistics, Policy
 from runtime._spans import describe
 from runtime.clock import Clock
 from runtime.errors import AlreadyExists, NotFound, expected
+from runtime.sampling import sampled
 
 Handler: TypeAlias = Callable[[str, dict[str, Any], dict[str, Any], Any], object]
 FAILURE = "telemetry.handler.failure"
@@ -249,11 +250,16 @@ class Table:
         with self._lock:
             self._unsubscribe(f"sink:{sink_id}", self._sinks.pop(sink_id, ()))
 
+    def forget_snapshot(self) -> None:
+        """Build the snapshot anew when it is asked for next: the sampling rates have changed."""
+        self._snapshot = None
+
     def snapshot(self) -> Routes:
         """The routing snapshot of the table as it is now."""
         with self._lock:
             if self._snapshot is None:
-                self._snapshot = {name: tuple(found.values()) for name, found in self._by_event.items()}
+                routes = {name: tuple(found.values()) for name, found in self._by_event.items()}
+                self._snapshot = sampled(routes)
             return self._snapshot
 
     def _subscribe(self, key: str, events: Iterable[str], subscriber: Subscriber) -> None:

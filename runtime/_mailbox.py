@@ -17,6 +17,7 @@ appends and *then* reads `idle`. Each sees the other's first step, so no wake-up
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ import msgspec
 
 from runtime import _dispatch, _native
 from runtime._waiting import waiter
-from runtime.errors import expected
+from runtime.errors import BeamstalkError, expected
 
 EMPTY: Any = object()
 """What `take` answers when nothing waits; None is a message like any other."""
@@ -148,25 +149,33 @@ class Mailbox:
 
     def wake(self) -> None:
         """Make the consumer, if there is one, look at its mail."""
+        # In this order: whoever adopts the mailbox in between looks at the mail anyway when it starts.
+        self.idle = False
         consumer = self.consumer
         if consumer is not None:
-            self.idle = False
             consumer._wake()
 
     def put_when_full(self, message: Any) -> bool:
         with self._lock:
             if self.limit == _CLOSED:
                 return self._drop("closed")
+            if len(self.load) < self.limit:
+                return self._accept(message)  # the consumer has made room meanwhile
             if self.policy == "sample":
                 return self._put_sampled(message)
-            if self.policy == "drop_oldest" and self.load:
+            if self.policy == "drop_oldest":
                 self.load.pop(0)
-                self.load.append(message)
                 self._drop("oldest")
-                return True
+                return self._accept(message)
             if self.policy != "block":
                 return self._drop("full")
         return self._put_when_room(message)
+
+    def _accept(self, message: Any) -> bool:
+        self.load.append(message)
+        if self.idle and len(self.load) > self.lazy:
+            self.wake()
+        return True
 
     def _drop(self, reason: str) -> bool:
         if self._dropped is None:
@@ -181,73 +190,88 @@ class Mailbox:
         if len(self.load) >= (self.capacity or _UNBOUNDED):
             # The one that would have stood for ten is lost as well; nobody takes its place, and the count says so.
             return self._drop("full")
-        self.load.append(msgspec.structs.replace(message, rate=message.rate / SAMPLE_EVERY))
-        if self.idle:
-            self.wake()
-        return True
+        return self._accept(msgspec.structs.replace(message, rate=message.rate / SAMPLE_EVERY))
 
     def _put_when_room(self, message: Any) -> bool:
         """Wait at most `block_s` for the consumer to take something; drop what finds no room by then."""
         deadline_ns = time.monotonic_ns() + int(self.block_s * 1e9)
         while True:
-            waiting = waiter()
+            try:
+                waiting = waiter()
+            except BeamstalkError:  # a callback of a gevent loop cannot wait
+                left_s = 0.0
+            else:
+                left_s = (deadline_ns - time.monotonic_ns()) / 1e9
             with self._lock:
                 if self.limit == _CLOSED:
                     return self._drop("closed")
                 if len(self.load) < self.limit:
-                    self.load.append(message)
-                    break
-                left_s = (deadline_ns - time.monotonic_ns()) / 1e9
+                    return self._accept(message)
                 if left_s <= 0:
                     return self._drop("full")
                 if self._room is None:
                     self._room = []
                 self._room.append(waiting)
-            waiting.wait(left_s)
-        if self.idle:
-            self.wake()
-        return True
+            if not waiting.wait(left_s):
+                with self._lock, contextlib.suppress(ValueError):
+                    (self._room or []).remove(waiting)
 
     # -- the consumer ------------------------------------------------------------------------------------------------
 
     def adopt(self, consumer: Consumer) -> None:
-        """Make `consumer` the one that takes from now on; what waits goes to it."""
+        """Make `consumer` the one that takes from now on; what another had in its hands has failed."""
         with self._lock:
+            if self.consumer is not consumer:
+                self.failed += self._inflight
+                self._inflight = 0
             self.consumer = consumer
             self.idle = False
 
-    def park(self) -> bool:
+    # A consumer that is killed while its thread runs may come here once more, after another has taken over. That is
+    # why these check who asks, under the lock.
+
+    def park(self, consumer: Consumer | None = None) -> bool:
         """Publish that the consumer sleeps; False when mail has come meanwhile and it must look again."""
         self.idle = True
         if (self._batch or len(self.load) > self.lazy) and self.idle:
-            self.idle = False
-            return False
+            return not self.unpark(consumer)
         return True
 
-    def take(self) -> Any:
-        """Take the next message into the consumer's hands, or answer EMPTY. Settle it before the next take."""
-        batch = self._batch
-        if not batch:
-            if not self.load:
-                return EMPTY
-            batch = self._refill(self._batch_size())
-            batch.reverse()
-        message = batch.pop()
-        self._inflight = 1
-        return message
+    def unpark(self, consumer: Consumer | None = None) -> bool:
+        """Publish that the consumer is awake; False when another has taken over."""
+        with self._lock:
+            if self.consumer is not consumer:
+                return False
+            self.idle = False
+            return True
 
-    def take_all(self, at_most: int) -> list[Any]:
+    def take(self, consumer: Consumer | None = None) -> Any:
+        """Take the next message into the consumer's hands, or answer EMPTY. Settle it before the next take."""
+        if not self._batch and not self.load:
+            return EMPTY
+        with self._lock:
+            batch = self._batch
+            if self.consumer is not consumer or not (batch or self.load):
+                return EMPTY
+            if not batch:
+                batch = self._refill(self._batch_size())
+                batch.reverse()
+            self._inflight = 1
+            return batch.pop()
+
+    def take_all(self, at_most: int, consumer: Consumer | None = None) -> list[Any]:
         """Take up to `at_most` messages at once; settle them with their number."""
-        batch = self._batch
-        if not batch:
-            if not self.load:
+        with self._lock:
+            batch = self._batch
+            if self.consumer is not consumer or not (batch or self.load):
                 return []
-            batch = self._refill(at_most)
-        else:
-            batch.reverse()
-        self._batch = None
-        self._inflight = len(batch)
-        return batch
+            if batch:
+                batch.reverse()
+            else:
+                batch = self._refill(at_most)
+            self._batch = None
+            self._inflight = len(batch)
+            return batch
 
     def settle(self, consumer: Consumer | None, *, failed: bool = False, count: int = 1) -> bool:
         """Account for what was taken; False when another incarnation has taken over and accounts for it."""
@@ -309,7 +333,8 @@ class Mailbox:
 
     def pending(self) -> int:
         """Count what waits or is being handled."""
-        return len(self.load) + len(self._batch or ()) + self._inflight
+        waiting = 0 if self.closed else len(self.load) + len(self._batch or ())
+        return waiting + self._inflight
 
     def oldest(self) -> Any:
         """Peek at the message that has waited longest, or EMPTY."""
@@ -325,7 +350,8 @@ class Mailbox:
                 accepted=self._taken + len(self.load),
                 handled=self.handled,
                 failed=self.failed,
-                discarded=self.discarded,
+                # What an emitter was just about to append when the mailbox was closed is still there.
+                discarded=self.discarded + (len(self.load) if self.closed else 0),
                 pending=self.pending(),
                 dropped=dict(self._dropped or {}),
                 capacity=self.capacity,

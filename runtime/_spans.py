@@ -18,8 +18,8 @@ from typing import Any, Literal, TypeVar, overload
 
 from greenlet import GreenletExit
 
-from runtime import _dispatch
-from runtime._dispatch import execute
+from runtime import _dispatch, sampling
+from runtime._dispatch import emit, execute
 from runtime._events import Name, canonical, own
 from runtime.clock import Clock
 
@@ -54,7 +54,7 @@ class Span:
     (extras of the stop event) may be filled. A span is used once; as a decorator each call gets its own.
     """
 
-    __slots__ = ("_exception", "_given", "_start", "_started_ns", "_stop", "measurements", "metadata")
+    __slots__ = ("_exception", "_given", "_rate", "_start", "_started_ns", "_stop", "measurements", "metadata")
 
     def __init__(self, prefix: Name, metadata: Mapping[str, Any] | None = None) -> None:
         self._start, self._stop, self._exception = _names(tuple(prefix) if isinstance(prefix, list) else prefix)
@@ -62,12 +62,17 @@ class Span:
         self.metadata: dict[str, Any] = {}
         self.measurements: dict[str, Any] = {}
         self._started_ns = 0
+        self._rate = 1.0
 
     def __enter__(self) -> Span:
         self.metadata = own(self._given, "metadata")
         if "telemetry_span_context" not in self.metadata:
             self.metadata["telemetry_span_context"] = next(_contexts)
-        execute(self._start, {"monotonic_time": _dispatch._now_ns(), "system_time": _system_ns()}, self.metadata)
+        rate = sampling.rate_of(self._start[:-6])
+        if rate is not None:
+            # Once for the whole span; a rate of 0 stands for "not this one".
+            self._rate = rate if sampling.chosen(rate) else 0
+        self._emit(self._start, {"monotonic_time": _dispatch._now_ns(), "system_time": _system_ns()}, self.metadata)
         self._started_ns = _dispatch._now_ns()
         return self
 
@@ -77,10 +82,16 @@ class Span:
         now_ns = _dispatch._now_ns()
         standard = {"duration": now_ns - self._started_ns, "monotonic_time": now_ns}
         if error is None:
-            execute(self._stop, {**self.measurements, **standard}, self.metadata)
+            self._emit(self._stop, {**self.measurements, **standard}, self.metadata)
         else:
-            execute(self._exception, standard, {**self.metadata, **describe(error)})
+            self._emit(self._exception, standard, {**self.metadata, **describe(error)})
         return False
+
+    def _emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+        if self._rate == 1:
+            execute(name, measurements, metadata)
+        elif self._rate:
+            emit(name, measurements, metadata, self._rate)
 
     async def __aenter__(self) -> Span:
         return self.__enter__()

@@ -7,6 +7,7 @@
     ├── AlreadyStarted              it runs already
     ├── StartError                  a child failed to start; `.child_id`, `.reason`
     ├── MailboxFull                 the actor's load lane is at its capacity
+    ├── NotCommitted                nobody took the obligation for a durable event; `.event`, `.reasons`
     └── Exit                        raised inside an actor to end it with `.reason`
 
 An expected "no" is a return value; these are for misuse and for failures the caller must know of.
@@ -22,6 +23,7 @@ __all__ = [
     "ExitReason",
     "InvalidValue",
     "MailboxFull",
+    "NotCommitted",
     "NotFound",
     "StartError",
     "expected",
@@ -63,6 +65,15 @@ class StartError(BeamstalkError):
 
 class MailboxFull(BeamstalkError):
     """Refuse a message to an actor whose load lane is at its capacity."""
+
+
+class NotCommitted(BeamstalkError):
+    """Say that an event that had to be committed was not, and why: one reason per durable subscriber."""
+
+    def __init__(self, event: str, reasons: list[str]) -> None:
+        super().__init__(f"expected {event!r} to be committed, got: {'; '.join(reasons)}")
+        self.event = event
+        self.reasons = reasons
 
 
 class Exit(BeamstalkError):

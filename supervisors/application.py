@@ -17,7 +17,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pykka
@@ -28,9 +28,11 @@ from actors.poller import Measurement
 from runtime import _native, _process_table, _scheduler
 from runtime._handlers import table
 from runtime._waiting import waiter
+from runtime.catalogue import Catalogue
 from runtime.clock import Clock
 from runtime.errors import AlreadyStarted, BeamstalkError, ExitReason, expected
 from runtime.metrics import Metric
+from runtime.sampling import check_rates, configure
 from supervisors._flags import Strategy
 from supervisors.child_spec import SpecLike
 from supervisors.refs import SupervisorRef
@@ -48,7 +50,9 @@ class Application:
     """Declare and run a supervision tree.
 
     Args: `name`; `metrics`: definitions of `runtime.metrics`; `children`: child specs or objects with `child_spec()`,
-    started left to right after the telemetry part; `pollers`: periodic measurements; `strategy`, `max_restarts`,
+    started left to right after the telemetry part; `pollers`: periodic measurements; `sampling`: the share to keep
+    of an event or span prefix (0 to 1); `catalogue`: the declared events,
+    which span metrics bind to and which are checked; `strategy`, `max_restarts`,
     `max_seconds`: of the top supervisor; `on_exit(reason)`: called, in a thread of the runtime, when the tree ends by
     itself (it gave up); the process is yours, so nothing here ends it; `drain_s`: how long `stop` may take (default 5).
 
@@ -68,6 +72,8 @@ class Application:
         metrics: Iterable[Metric] = (),
         children: Sequence[SpecLike] = (),
         pollers: Iterable[Measurement] = (),
+        sampling: Mapping[str, float] | None = None,
+        catalogue: Catalogue | None = None,
         strategy: Strategy = "one_for_one",
         max_restarts: int = 3,
         max_seconds: float = 5,
@@ -87,6 +93,8 @@ class Application:
         self._metrics = tuple(metrics)
         self._children = tuple(children)
         self._pollers = tuple(pollers)
+        self.catalogue = catalogue
+        self._sampling = check_rates(sampling or {})
         self._options: dict[str, Any] = {
             "strategy": strategy,
             "max_restarts": max_restarts,
@@ -132,7 +140,8 @@ class Application:
             self._stopping = False
             if self._clock is not None:
                 _scheduler.start(clock=self._clock)
-            telemetry = self._telemetry = Telemetry(self.metrics(), self.pollers())
+            telemetry = self._telemetry = Telemetry(self.metrics(), self.pollers(), self.catalogue)
+            configure(self._sampling)
             telemetry.open()
             children = [telemetry, *self.children()]
             self._top = Supervisor.start(children=children, name=self.name, **self._options)

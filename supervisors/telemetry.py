@@ -4,6 +4,7 @@
     ├─ registry           routes events, sole writer of the routing snapshot
     ├─ handlers           dynamic; one small supervisor per attached handler
     ├─ aggregator         events → series
+    ├─ validator          checks events against the catalogue, where the service declares one
     └─ pollers            periodic measurements
 
 What must survive these actors (the handler table, the mailboxes, the series) does not belong to them: the table is the
@@ -26,9 +27,12 @@ from actors._series import SeriesStore
 from actors.aggregator import NAME as AGGREGATOR
 from actors.aggregator import Aggregator, aggregator_mailbox
 from actors.poller import Measurement, Poller
+from actors.validator import NAME as VALIDATOR
+from actors.validator import Validator, validator_mailbox
 from runtime import _dispatch
 from runtime._handlers import Attachment, table
-from runtime.metrics import Metric
+from runtime.catalogue import Catalogue
+from runtime.metrics import Metric, bind
 from supervisors._core import Child
 from supervisors.child_spec import ChildSpec
 from supervisors.dynamic import DynamicSupervisor
@@ -44,24 +48,30 @@ HANDLER_BACKOFF = wait_exponential(multiplier=0.01, max=5)
 class Telemetry:
     """What an application's telemetry keeps across restarts of its actors, and the router of the handler table."""
 
-    def __init__(self, metrics: Iterable[Metric], pollers: Iterable[Measurement] = ()) -> None:
-        self.store = SeriesStore(metrics)
+    def __init__(
+        self, metrics: Iterable[Metric], pollers: Iterable[Measurement] = (), catalogue: Catalogue | None = None
+    ) -> None:
+        self.catalogue = catalogue
+        self.store = SeriesStore(bind(metrics, catalogue.span_prefixes) if catalogue is not None else metrics)
         self.mailbox = aggregator_mailbox()
+        self.checks = validator_mailbox()
         self.pollers = tuple(pollers)
 
     def child_spec(self) -> ChildSpec:
         """The spec of the whole part."""
         aggregator = Aggregator.options(name=AGGREGATOR, mailbox=self.mailbox)
+        children = [
+            ChildSpec("registry", registry.Registry.options(name=registry.NAME).start_link),
+            Handlers.child("handlers", name=HANDLERS),
+            ChildSpec("aggregator", (aggregator.start_link, (self.store,))),
+        ]
+        if self.catalogue is not None:
+            checks = Validator.options(name=VALIDATOR, mailbox=self.checks)
+            children.append(ChildSpec("validator", (checks.start_link, (self.catalogue,))))
+        pollers = [ChildSpec((n, m.name), (Poller, (m,))) for n, m in enumerate(self.pollers)]
         return Supervisor.child(
             "telemetry",
-            [
-                ChildSpec("registry", registry.Registry.options(name=registry.NAME).start_link),
-                Handlers.child("handlers", name=HANDLERS),
-                ChildSpec("aggregator", (aggregator.start_link, (self.store,))),
-                Supervisor.child(
-                    "pollers", [ChildSpec((n, m.name), (Poller, (m,))) for n, m in enumerate(self.pollers)]
-                ),
-            ],
+            [*children, Supervisor.child("pollers", pollers)],
             strategy="rest_for_one",
             name="telemetry",
         )
@@ -70,12 +80,14 @@ class Telemetry:
 
     def open(self) -> None:
         """Become the router; attachments that were made before go live with the tree."""
+        table.forget_snapshot()
         table.router = self
 
     def close(self) -> None:
         """Stop routing; attachments are kept for the next start."""
         table.router = None
         table.remove_sink(AGGREGATOR)
+        table.remove_sink(VALIDATOR)
         _dispatch.publish({})
         for attachment in table.all():
             attachment.state = "waiting"

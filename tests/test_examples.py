@@ -19,7 +19,13 @@ anvil.label.submit.stop in queue q1: 0 validation errors
 brittle handled 1
 brittle handled 3
 neighbour handled [1, 2, 3]
-brittle failed on {'amount': 2}: ValueError: two is too much
+brittle failed on shop.order.placed: ValueError('two is too much')
+kept among the dead letters: {'amount': 2}
+""",
+    "regularizer_logger.py": """\
+DEBUG   Regularizer l1: value=4.000 contribution=0.500
+DEBUG   Regularizer l2: value=5.500 contribution=0.344
+INFO    Custom loss: total=1.844 regs=2
 """,
     "supervised_worker.py": """\
 paid in: 5 12

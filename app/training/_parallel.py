@@ -100,7 +100,7 @@ class _Run:
         """Close the span with this reason if it is still open, and have done with the actor."""
         self._close(_Failed(reason))
         if self._ref is not None:
-            pass
+            self._ref.kill()
 
     def _close(self, outcome: Computed | _Failed) -> None:
         with self._closing:

@@ -37,18 +37,22 @@ class Job(Protocol):
 class Put:
     """Insert a record; tell its ticket, if somebody holds one."""
 
-    __slots__ = ("_now_ns", "_outcome", "_payload", "_record_id", "_ticket", "taken")
+    __slots__ = ("_fresh", "_now_ns", "_outcome", "_payload", "_record_id", "_ticket", "taken")
 
-    def __init__(self, name: str, record_id: str, payload: bytes, now_ns: int, ticket: Ticket | None) -> None:
+    def __init__(
+        self, name: str, record_id: str, payload: bytes, now_ns: int, ticket: Ticket | None, *, fresh: bool
+    ) -> None:
         self.taken = ((name, len(payload)),)
         self._record_id = record_id
         self._payload = payload
         self._now_ns = now_ns
         self._ticket = ticket
+        self._fresh = fresh
         self._outcome = ""
 
     def run(self, store: Store) -> None:
-        self._outcome = store.put(self.taken[0][0], self._record_id, self._payload, self._now_ns)
+        name = self.taken[0][0]
+        self._outcome = store.put(name, self._record_id, self._payload, self._now_ns, fresh=self._fresh)
 
     def done(self) -> None:
         if self._ticket is not None:

@@ -146,7 +146,7 @@ class Ledger:
         plain: Counter[str] = Counter()
         by_reason: dict[str, dict[str, int]] = {"refused": {}, "dead_lettered": {}}
         for (owner, what), number in self._counts.items():
-            if owner == name:
+            if owner == name and number:
                 kind, _, reason = what.partition(":")
                 if reason:
                     by_reason[kind][reason] = number

@@ -43,20 +43,25 @@ class Parker:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._next = ThreadWaiter()
+        self._called = False
+        self._parked: ThreadWaiter | None = None
 
     def park(self, timeout_s: float | None) -> None:
         """Sleep until somebody calls `unpark`, or until the time is over; blocks the calling thread."""
-        waiter = self._next
-        if timeout_s is not None and isinstance(self._clock, FakeClock):
-            timer = self._clock.call_after(timeout_s, waiter.wake)
-            waiter.wait()
-            timer.cancel()
-        else:
-            waiter.wait(timeout_s)
-        # Only now is a wake-up told to the next sleep: what came before is what this thread is about to look at.
-        self._next = ThreadWaiter()
+        waiter = self._parked = ThreadWaiter()  # published before the look at `_called`; `unpark` does it reversed
+        if not self._called:
+            if timeout_s is not None and isinstance(self._clock, FakeClock):
+                timer = self._clock.call_after(timeout_s, waiter.wake)
+                waiter.wait()
+                timer.cancel()
+            else:
+                waiter.wait(timeout_s)
+        self._parked = None
+        self._called = False  # the caller looks for work now, and finds whatever was announced before
 
     def unpark(self) -> None:
-        """End the sleep, or the next one; any thread, any number of times."""
-        self._next.wake()
+        """End the sleep, or the next one; any thread, any number of times, and cheap while nobody sleeps."""
+        self._called = True
+        parked = self._parked
+        if parked is not None:
+            parked.wake()

@@ -7,6 +7,7 @@ blocks; everything else waits for the writer's next commit, in a thread, a green
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from runtime.clock import Clock
 from runtime.errors import AlreadyStarted, expected
 
 _CALL_S = 30.0
+_ID = re.compile(r"[ -~]{1,200}")
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -158,8 +160,8 @@ class Spool:
 
     def put(self, payload: bytes, *, id: str | None = None, record_class: str = "") -> Ticket:
         """Hand over a record and get a ticket to wait for; see `offer`."""
-        ticket = Ticket(id or self.new_id())
-        refusal = self._put(payload, ticket.id, record_class, ticket)
+        ticket = Ticket(id or "")
+        refusal = self._put(payload, id, record_class, ticket)
         if refusal:
             ticket.complete("refused", refusal)
         return ticket
@@ -184,13 +186,20 @@ class Spool:
             raise expected(f"record_class to be one of {', '.join(self._classes)}", record_class)
         if not isinstance(payload, bytes):
             raise expected("payload to be bytes", payload)
+        if record_id is not None and not (
+            0 < len(record_id) <= 200 and record_id.isascii() and record_id.isprintable()
+        ):
+            raise expected("id to be 1 to 200 printable ASCII characters", record_id)
         if len(payload) > self._max_record_bytes:
             self._ledger.refuse(name, "too_large")
             return "too_large"
         refusal = self._ledger.offer(name, len(payload))
         if not refusal:
+            drawn = record_id or self.new_id()
+            if ticket is not None:
+                ticket.id = drawn
             now_ns = self._clock.system_ns()
-            self._writer.submit(Put(name, record_id or self.new_id(), payload, now_ns, ticket))
+            self._writer.submit(Put(name, drawn, payload, now_ns, ticket, fresh=record_id is None))
         return refusal
 
     # -- records out -------------------------------------------------------------------------------------------------
@@ -227,10 +236,14 @@ class Spool:
             now_ns = self._clock.system_ns()
             delivered = set(settlement.delivered)
             store.delivered(lease.record_class, delivered)
-            for record_id, (kind, reason) in settlement.buried.items():
-                store.bury(lease.record_class, lease.number, [record_id], now_ns, kind, reason)
+            by_fate: dict[tuple[str, str], list[str]] = {}
+            for record_id, fate in settlement.buried.items():
+                by_fate.setdefault(fate, []).append(record_id)
+            for (kind, reason), ids in by_fate.items():
+                store.bury(lease.record_class, lease.number, ids, now_ns, kind, reason)
             done = delivered | settlement.buried.keys()
-            store.release(lease.number, [record.id for record in lease.records if record.id not in done])
+            left = [record.id for record in lease.records if record.id not in done]
+            store.release(lease.record_class, lease.number, left)
 
         self._call(do)
 

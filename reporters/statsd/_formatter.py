@@ -108,11 +108,13 @@ class Formatter(ABC):
         """Answer what is left of a point when this many of its lines have been sent; None if nothing is."""
         if lines <= 0:
             return point
-        if point.series.metric.kind not in ("summary", "distribution") or point.series.metric.report_as == "gauge":
-            left = dict(islice(point.parts.items(), lines, None))
-        else:
+        if lines > self.text(point).count("\n"):
+            return None
+        if point.series.metric.kind in ("summary", "distribution"):
             left = self._unsent_samples(point, lines)
-        return msgspec.structs.replace(point, parts=left) if left else None
+        else:
+            left = dict(islice(point.parts.items(), lines, None))
+        return msgspec.structs.replace(point, parts=left)
 
     def _unsent_samples(self, point: Point, lines: int) -> dict[float, Any]:
         left: dict[float, Any] = {}

@@ -12,10 +12,11 @@ TIE = "\x1f"
 
 
 class Datagram(NamedTuple):
-    """One datagram, and how many lines of the text were taken when it ends; those left out are among them."""
+    """One datagram, how many lines it holds, and how many are done with when it is sent, those left out included."""
 
     payload: bytes
-    lines_taken: int
+    lines: int
+    lines_done: int
 
 
 def pack(text: str, mtu: int) -> tuple[list[Datagram], int]:
@@ -27,19 +28,20 @@ def pack(text: str, mtu: int) -> tuple[list[Datagram], int]:
     """
     datagrams: list[Datagram] = []
     payload = text.encode()
-    start = taken = too_large = 0
+    start = done = too_large = 0
     while start < len(payload):
         is_rest = len(payload) - start <= mtu
         end = len(payload) if is_rest else payload.rfind(b"\n", start, start + mtu + 1)
         if end < 0:
             end = payload.find(b"\n", start)
-            taken += 1
+            done += 1
             too_large += 1
             if end < 0:
                 break
         else:
             cut = payload[start:end]
-            taken += cut.count(b"\n") + 1
-            datagrams.append(Datagram(cut.replace(TIE.encode(), b"\n"), taken))
+            lines = cut.count(b"\n") + 1
+            done += lines
+            datagrams.append(Datagram(cut.replace(TIE.encode(), b"\n"), lines, done))
         start = end + 1
     return datagrams, too_large

@@ -124,7 +124,7 @@ class Statsd:
             datagrams=kept.datagrams,
             bytes=kept.bytes,
             too_large=kept.too_large,
-            not_finite=self.formatter.not_finite,
+            not_finite=kept.not_finite,
             send_errors=kept.send_errors,
             resolve_errors=kept.resolve_errors,
             opened=kept.opened,
@@ -136,12 +136,20 @@ class Statsd:
 
 @dataclass
 class _StatsdKept(Kept):
-    """The accounts of a StatsD reporter; `progress` is (texts of the points, lines taken so far)."""
+    """The accounts and the socket of a StatsD reporter; `progress` is (texts of the points, lines done with).
+
+    A killed actor runs no hook: its socket is here, so that the next incarnation goes on with it.
+    """
+
+    transport: Transport | None = None
+    address: str | None = None
+    resolve_at: float = 0.0
 
     lines: int = 0
     datagrams: int = 0
     bytes: int = 0
     too_large: int = 0
+    not_finite: int = 0
     send_errors: int = 0
     resolve_errors: int = 0
     opened: int = 0
@@ -156,9 +164,8 @@ class StatsdReporter(Reporter):
         super().__init__(declaration.name, declaration.interval_s, declaration.kept)
         self._declared = declaration
         self._formatter: Formatter = declaration.formatter
-        self._transport: Transport | None = None
-        self._address: str | None = declaration.host if is_address(declaration.host) else None
-        self._resolve_at = 0.0
+        if is_address(declaration.host):
+            self.kept.address = declaration.host
 
     def get_state(self) -> StatsdStatistics:  # type: ignore[override]  # the wider accounts of the same flushes
         return self._declared.statistics()
@@ -179,12 +186,16 @@ class StatsdReporter(Reporter):
             texts.append(self._formatter.text(point))
             if len(texts) % _BREATH == 0:
                 gevent.sleep(0)
-        datagrams, too_large = pack("\n".join(filter(None, texts)), self._declared.mtu)
+        not_finite, self._formatter.not_finite = self._formatter.not_finite, 0
+        said = "\n".join(filter(None, texts))
+        datagrams, _ = pack(said, self._declared.mtu)
         self.kept.progress = (texts, 0)
-        if self._send_all(texts, datagrams):
-            self.kept.too_large += too_large
-            return ()
-        return self.left_over(points)
+        if not self._send_all(texts, datagrams):
+            return self.left_over(points)
+        done = datagrams[-1].lines_done if datagrams else 0
+        self.kept.too_large += said.count("\n") + 1 - done if said else 0
+        self.kept.not_finite += not_finite
+        return ()
 
     def left_over(self, points: Sequence[Point]) -> Sequence[Point]:
         """Answer the points, or parts of points, behind the last line that was sent."""
@@ -201,7 +212,9 @@ class StatsdReporter(Reporter):
         return left
 
     def _send_all(self, texts: list[str], datagrams: Sequence[Datagram]) -> bool:
+        """Send the datagrams, accounting for each; tell whether all were sent."""
         kept = self.kept
+        done = 0
         deadline = monotonic() + _SEND_S
         for number, datagram in enumerate(datagrams):
             try:
@@ -213,12 +226,14 @@ class StatsdReporter(Reporter):
                     self._close()
                     self.trouble(f"{self._declared.endpoint}: {error}")
                     return False
-                kept.too_large += datagram.payload.count(b"\n") + 1  # no later try will make it fit
+                kept.too_large += datagram.lines  # no later try will make them fit
             else:
                 kept.datagrams += 1
                 kept.bytes += len(datagram.payload)
                 kept.lines += datagram.payload.count(b"\n") + 1
-            kept.progress = (texts, datagram.lines_taken)
+            kept.too_large += datagram.lines_done - done - datagram.lines
+            done = datagram.lines_done
+            kept.progress = (texts, done)
             if number % _BREATH == _BREATH - 1:
                 gevent.sleep(0)
         return True
@@ -226,41 +241,41 @@ class StatsdReporter(Reporter):
     def _open(self) -> Transport:
         """Answer the open socket, or a new one; OSError."""
         self._look_up()
-        if self._transport is None:
-            path, address = self._declared.socket_path, self._address
+        if self.kept.transport is None:
+            path, address = self._declared.socket_path, self.kept.address
             if path is not None:
-                self._transport = UnixTransport(path)
+                self.kept.transport = UnixTransport(path)
             else:
                 assert address is not None
-                self._transport = UdpTransport(address, self._declared.port)
+                self.kept.transport = UdpTransport(address, self._declared.port)
             self.kept.opened += 1
-        return self._transport
+        return self.kept.transport
 
     def _look_up(self) -> None:
         """Look the host up when it is time to, or after a failure; go on with the old address if that fails."""
         host = self._declared.host
         if self._declared.socket_path is not None or is_address(host):
             return
-        if self._address is not None and monotonic() < self._resolve_at:
+        if self.kept.address is not None and monotonic() < self.kept.resolve_at:
             return
         try:
             address = resolve(host, self._declared.port, _RESOLVE_S)
         except OSError as error:
             self.kept.resolve_errors += 1
-            if self._address is None:
+            if self.kept.address is None:
                 raise
             self.trouble(f"{host}: {error}")
         else:
-            if address != self._address:
+            if address != self.kept.address:
                 self._close()
-            self._address = address
-        self._resolve_at = monotonic() + self._declared.reresolve_s
+            self.kept.address = address
+        self.kept.resolve_at = monotonic() + self._declared.reresolve_s
 
     def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-        self._resolve_at = 0.0
+        if self.kept.transport is not None:
+            self.kept.transport.close()
+            self.kept.transport = None
+        self.kept.resolve_at = 0.0
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tests.app.training.conftest import Captured
 
 
 def test_model_learns_to_tell_positive_from_negative_tokens() -> None:
-    training = train(60, track_grad_norms=False)
+    training = train(40, track_grad_norms=False)
 
     assert training.correlation > 0.5
     assert training.mean_absolute_error < 0.8 * training.untrained_error
@@ -69,7 +69,7 @@ def test_untracked_run_reports_no_gradients() -> None:
 def test_heavier_weights_make_smaller_parameters() -> None:
     heavy = [Regularizer(each.fn, 100 * each.weight, each.name) for each in REGULARIZERS]
 
-    assert train(20, regularizers=heavy).last.regularizers["l2"].value < train(20).last.regularizers["l2"].value
+    assert train(8, regularizers=heavy).last.regularizers["l2"].value < train(8).last.regularizers["l2"].value
 
 
 def test_regularizer_may_be_async_and_return_no_metrics() -> None:

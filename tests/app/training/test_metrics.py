@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,11 +16,13 @@ from app.training.custom_loss import custom_loss
 from app.training.loop import train
 from app.training.metrics import METRICS
 from app.training.regularizers import Regularizer, RegularizerError
+from reporters import Statsd
 from supervisors import Application
 from tests.app.training.service import Service, answer, completed, pending
 
 LOSS = "tinkex.custom_loss"
 TERM = "tinkex.regularizer"
+NAMES = ("l1", "l2", "entropy")
 
 
 @pytest.fixture
@@ -52,11 +55,7 @@ def test_every_step_loss_and_regularizer_is_timed(application: Application) -> N
 
     assert series("tinkex.training.step.duration")[("m1",)].count == 3
     assert series(f"{LOSS}.duration")[("m1",)].count == 3
-    assert {name: each.count for name, each in series(f"{TERM}.duration").items()} == {
-        ("l1",): 3,
-        ("l2",): 3,
-        ("entropy",): 3,
-    }
+    assert {name: each.count for name, each in series(f"{TERM}.duration").items()} == {(name,): 3 for name in NAMES}
     assert series(f"{LOSS}.duration")[("m1",)].sum <= series("tinkex.training.step.duration")[("m1",)].sum
 
 
@@ -91,3 +90,36 @@ def test_requests_retries_and_queue_states_are_recorded(application: Application
     assert series("tinkex.http.request.duration")[ok].count == 5
     assert series("tinkex.http.request.retries") == {ok: 2}
     assert series("tinkex.queue.state_changes") == {("active",): 1, ("paused_capacity",): 1}
+
+
+def test_metrics_of_a_run_arrive_at_a_statsd_server() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(30)
+        reporter = Statsd(port=server.getsockname()[1], interval_s=3600)
+        with Application("training", metrics=METRICS, children=[reporter]).running():
+            last = train(2, batch_size=32, model_id="m1").last
+        # Stopping has flushed: what was sent waits in the socket.
+        lines: list[str] = []
+        while len(lines) < reporter.statistics().lines:
+            lines += server.recv(65_535).decode().split("\n")
+
+    gauges = {head.partition(":")[0] + tags for head, kind, tags in map(parts, lines) if kind == "g"}
+    assert gauges == {
+        f"{LOSS}.loss_total#model_id:m1",
+        f"{LOSS}.regularizer_total#model_id:m1",
+        f"{LOSS}.total_grad_norm#model_id:m1",
+        *(f"{TERM}.{each}#regularizer_name:{name}" for each in ("contribution", "grad_norm") for name in NAMES),
+    }
+    values = {head.partition(":")[0] + tags: head.partition(":")[2] for head, kind, tags in map(parts, lines)}
+    assert float(values[f"{LOSS}.loss_total#model_id:m1"]) == last.loss_total
+    assert float(values[f"{TERM}.grad_norm#regularizer_name:l1"]) == last.regularizers["l1"].grad_norm
+    timed = [head.partition(":")[0] for head, kind, tags in map(parts, lines) if kind == "d"]
+    assert timed.count("tinkex.training.step.duration") == timed.count(f"{LOSS}.duration") == 2
+    assert timed.count(f"{TERM}.duration") == 6
+
+
+def parts(line: str) -> tuple[str, str, str]:
+    """Split `name:value|kind|#tags`."""
+    head, kind, tags = line.split("|")
+    return head, kind, tags

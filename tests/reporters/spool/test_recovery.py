@@ -312,9 +312,7 @@ def crash_at(step: str, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["_salvage", "_set_aside"])
-def test_a_crash_in_the_middle_of_a_recovery_costs_nothing(
-    make_spool: MakeSpool, directory: Path, step: str
-) -> None:
+def test_a_crash_in_the_middle_of_a_recovery_costs_nothing(make_spool: MakeSpool, directory: Path, step: str) -> None:
     abandoned(directory, folded=False)
     flip(directory / "spool.db-wal", (directory / "spool.db-wal").stat().st_size - 3_000)
     crash_at(step, directory)
@@ -428,9 +426,7 @@ def test_a_read_only_directory_keeps_nobody_from_starting(tmp_path: Path) -> Non
         above.chmod(0o755)
     program = AS_SOMEBODY_ELSE.format(parent=str(parent), directory=str(parent / "spool"))
 
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
-    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
 
     assert ended.stdout.startswith('["unavailable", "read_only: '), ended.stderr
     assert ended.stdout.rstrip().endswith('false, {"unavailable": 1}]')
@@ -464,5 +460,3 @@ def test_damage_is_told_apart_from_trouble_that_may_pass(directory: Path) -> Non
         open_store(directory / "spool.db", {}, "FULL", 10)
 
     assert not isinstance(raised.value, Damaged)
-
-
