@@ -10,8 +10,7 @@ install := $(python) -m pip --disable-pip-version-check install -qq
 # One stamp a layer, each on top of the one before, so that under `make -j` no two pips write into one environment.
 created := $(VENV)/.created
 ready_to_run := $(VENV)/.ready-to-run
-ready_to_test := $(VENV)/.ready-to-test
-ready_to_bench := $(VENV)/.ready-to-bench
+ready_to_work := $(VENV)/.ready-to-work
 
 .DELETE_ON_ERROR:
 .PHONY: help run test check format bench soak test-all clean
@@ -30,22 +29,22 @@ help:
 run: $(ready_to_run)
 	@$(python) -m app $(ARGS)
 
-test: $(ready_to_test)
+test: $(ready_to_work)
 	$(python) -m pytest $(ARGS)
 
-soak: $(ready_to_test)
+soak: $(ready_to_work)
 	$(python) -m pytest -m soak $(ARGS)
 
-check: $(ready_to_test)
+check: $(ready_to_work)
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
 
-format: $(ready_to_test)
+format: $(ready_to_work)
 	$(python) -m ruff check --fix
 	$(python) -m ruff format
 
-bench: $(ready_to_bench)
+bench: $(ready_to_work)
 	@$(python) -m benchmarks $(ARGS)
 
 # Each version gets an environment of its own; all of them are tried, and the failed ones are named at the end.
@@ -72,14 +71,9 @@ $(ready_to_run): $(created) pyproject.toml setup.cfg
 	@$(install) --editable '.[all]' --group app
 	@touch $@
 
-$(ready_to_test): $(ready_to_run)
-	@echo "installing what the suite and the checks need"
+$(ready_to_work): $(ready_to_run)
+	@echo "installing what the suite, the checks and the benchmarks need"
 	@$(install) --group dev
-	@touch $@
-
-$(ready_to_bench): $(ready_to_test)
-	@echo "installing the peers to measure against"
-	@$(install) --group bench
 	@touch $@
 
 clean:

@@ -129,6 +129,13 @@ class Actor(pykka.Actor):
         self._mailbox = Mailbox(self.capacity)
         self._actor_ref = self.ref_class(self)
         self._started_ns = monotonic_ns()
+        # Set here although they are the class's defaults: an attribute that an instance gains later costs it a dict of
+        # its own, 400 bytes, and these every actor gains with its first message.
+        self._parent = None
+        self._parent_linked = False
+        self._worker = None
+        self._current = None
+        self._busy_since_ns = 0
 
     # -- starting ----------------------------------------------------------------------------------------------------
 

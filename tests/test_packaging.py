@@ -5,22 +5,28 @@ Builds a copy of the tree without isolation, so it needs no network and leaves n
 
 from __future__ import annotations
 
+import ast
 import configparser
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from email.message import Message
 from email.parser import Parser
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("runtime", "actors", "supervisors", "reporters")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+GROUPS = PYPROJECT["dependency-groups"]
 DIST_INFO = f"beamstalk-{PROJECT['version']}.dist-info"
 
 
@@ -119,8 +125,8 @@ def test_installed_packages_import_from_where_they_were_installed(installed: Pat
     program = f"""
 import importlib, json, sys
 sys.path.insert(0, {str(installed)!r})
-names = {(*PACKAGES, "pytest_beamstalk")!r}
-print(json.dumps({{name: importlib.import_module(name).__file__ for name in names}}))
+modules = {(*PACKAGES, "pytest_beamstalk")!r}
+print(json.dumps({{name: importlib.import_module(name).__file__ for name in modules}}))
 """
 
     places = json.loads(run(sys.executable, "-I", "-W", "error", "-c", program, cwd=tmp_path))
@@ -155,3 +161,59 @@ def test_setup_cfg_holds_package_discovery_and_nothing_else() -> None:
 
 def test_project_is_static() -> None:
     assert "dynamic" not in PROJECT
+
+
+def names(requirements: Iterable[str | dict[str, str]]) -> set[str]:
+    """Return what the requirements name, those of included groups too."""
+    found: set[str] = set()
+    for requirement in requirements:
+        if isinstance(requirement, dict):
+            found |= names(GROUPS[requirement["include-group"]])
+        else:
+            found.add(normalized(re.split(r"[^\w.-]", requirement)[0]))
+    return found
+
+
+def normalized(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def imported_distributions(*places: str) -> set[str]:
+    """Return the distributions that the modules there import, except the standard library and ourselves."""
+    ours = {*PACKAGES, "app", "benchmarks", "examples", "tests", "pytest_beamstalk"}
+    by_module = packages_distributions()
+    found: set[str] = set()
+    for path in (path for place in places for path in sorted(ROOT.glob(place))):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules = [node.module or ""]
+            else:
+                continue
+            for top in {module.split(".")[0] for module in modules} - sys.stdlib_module_names - ours:
+                found |= {normalized(name) for name in by_module.get(top, [top])}
+    return found
+
+
+CORE = names(PROJECT["dependencies"]) | {"greenlet"}  # what gevent runs on; its types are part of gevent's own API
+EXTRAS = names(requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra)
+
+
+@pytest.mark.parametrize(
+    ("places", "declared"),
+    [
+        ([f"{package}/**/*.py" for package in PACKAGES], CORE | EXTRAS),
+        (["pytest_beamstalk.py"], CORE | {"pytest"}),
+        (["app/**/*.py", "examples/*.py"], CORE | EXTRAS | names(GROUPS["app"])),
+        (["tests/**/*.py"], CORE | EXTRAS | names(GROUPS["test"])),
+        (["benchmarks/**/*.py"], CORE | EXTRAS | names(GROUPS["bench"])),
+    ],
+    ids=["packages", "plugin", "application", "suite", "benchmarks"],
+)
+def test_every_import_is_of_a_declared_dependency(places: list[str], declared: set[str]) -> None:
+    assert imported_distributions(*places) - declared == set()
+
+
+def test_every_core_dependency_is_imported_by_a_package() -> None:
+    assert imported_distributions(*(f"{package}/**/*.py" for package in PACKAGES)) >= CORE

@@ -167,9 +167,10 @@ class Queue:
 
     # -- the life of assignments -------------------------------------------------------------------------------------
 
-    def dispatch(self, labeler_id: str) -> Assignment | Refused:
+    def dispatch(self, labeler_id: str, *, start: bool = False) -> Assignment | Refused:
         """Hand a labeler their next assignment: one they have not started yet, else a new one as the policy says.
 
+        With `start` the work begins at once: the assignment comes back in progress, with its deadline.
         In the span `anvil.assignment.dispatch`; emits `anvil.assignment.created` for a new one.
         """
         with (
@@ -177,12 +178,9 @@ class Queue:
             self.lock,
         ):
             span.metadata["policy_type"] = self.settings.policy_type
-            outcome = self._refusal(labeler_id) or self._next(labeler_id, span)
+            outcome = self._refusal(labeler_id) or self._hand_out(labeler_id, start, span.metadata)
             if isinstance(outcome, Refused):
                 span.metadata["refusal"] = outcome.reason
-            else:
-                span.metadata["sample_id"] = outcome.sample_id
-                span.metadata["retry_count"] = outcome.attempts
             return outcome
 
     def _refusal(self, labeler_id: str) -> Refused | None:
@@ -190,16 +188,18 @@ class Queue:
             return Refused("queue_paused" if self.status == "paused" else "queue_archived")
         return None if labeler_id in self._labelers else Refused("not_a_labeler")
 
-    def _next(self, labeler_id: str, span: runtime.Span) -> Assignment | Refused:
+    def _hand_out(self, labeler_id: str, start: bool, tell: dict[str, Any]) -> Assignment | Refused:
         self._seen_ns[labeler_id] = self.clock.monotonic_ns()
         waiting = self._pending.get(labeler_id)
         if waiting:
-            span.metadata["eligible_samples"] = self._pool.eligible(labeler_id).bit_count()
-            return self._unfinished[next(iter(waiting))]
+            assignment = self._unfinished[next(iter(waiting))]
+            tell["sample_id"] = assignment.sample_id
+            tell["retry_count"] = assignment.attempts
+            tell["eligible_samples"] = self._pool.eligible(labeler_id).bit_count()
+            return self.start(assignment.id) if start else assignment
         selection = policies.select(self._policy, self._pool, self.id, labeler_id)
         if isinstance(selection, str):
             return Refused(selection)
-        span.metadata["eligible_samples"] = selection.eligible_samples
         assignment = Assignment(
             id=uuid.uuid4().hex,
             queue_id=self.id,
@@ -207,9 +207,14 @@ class Queue:
             labeler_id=labeler_id,
             created_at_ns=self.clock.system_ns(),
         )
+        if start:
+            assignment = self._begin(assignment)
         self.storage.insert_assignment(assignment)
         self._pool.take(selection.index, labeler_id)
         self._keep(assignment)
+        tell["sample_id"] = assignment.sample_id
+        tell["retry_count"] = 0
+        tell["eligible_samples"] = selection.eligible_samples
         self.emit(
             "anvil.assignment.created",
             {},
@@ -225,12 +230,13 @@ class Queue:
     def start(self, assignment_id: str) -> Assignment:
         """Begin work on an assignment and set its deadline. InvalidTransition unless it is pending."""
         with self.lock:
-            started = self.unfinished(assignment_id).start(
-                self.clock.system_ns(), int(self.settings.assignment_timeout_s * 1e9)
-            )
+            started = self._begin(self.unfinished(assignment_id))
             self.storage.update_assignments([started])
             self._keep(started)
             return started
+
+    def _begin(self, assignment: Assignment) -> Assignment:
+        return assignment.start(self.clock.system_ns(), int(self.settings.assignment_timeout_s * 1e9))
 
     def skip(self, assignment_id: str) -> Assignment:
         """Give an assignment up; its seat opens to another labeler. Emits `anvil.policy.requeue`."""

@@ -66,9 +66,7 @@ class Platform:
     def request_assignment(self, identity: Identity, queue_id: str) -> Assignment | Refused:
         """Hand out and start the next assignment of whoever asks."""
         self.gate.require(identity, "request_assignment", queue_id)
-        queue = self.queue(queue_id)
-        dispatched = queue.dispatch(identity.labeler_id)
-        return dispatched if isinstance(dispatched, Refused) else queue.start(dispatched.id)
+        return self.queue(queue_id).dispatch(identity.labeler_id, start=True)
 
     def submit(
         self, identity: Identity, queue_id: str, assignment_id: str, values: Mapping[str, Any]

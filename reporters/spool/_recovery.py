@@ -15,7 +15,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from reporters.spool._store import APPLICATION_ID, SCHEMA_VERSION, Store, checks
 from reporters.spool._wal import wal_damage
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGED_AT_OPENING = _DAMAGED | {sqlite3.SQLITE_ERROR}  # such as: no such column
+_HEADER = b"SQLite format 3\0"
 _COPY_ROWS = 1_000
 
 
@@ -42,11 +44,12 @@ class Damaged(Exception):
     """The file cannot be trusted; the reason is the argument."""
 
 
-def is_damage(error: BaseException) -> bool:
+def is_damage(error: BaseException, codes: Collection[int] = _DAMAGED) -> bool:
     """Tell a damaged file from trouble of the machine (disk full, read-only, locked), which may pass."""
-    return isinstance(error, Damaged) or (
-        isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
-    )
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
+    # SQLite quotes a damaged schema in its message, which the sqlite3 module then cannot decode.
+    return isinstance(error, Damaged | UnicodeDecodeError)
 
 
 def open_store(
@@ -65,10 +68,10 @@ def open_store(
     if not damage:
         try:
             return _store(path, classes, synchronous, max_dead_letters), Opening()
-        except (Damaged, sqlite3.DatabaseError) as error:
-            if not is_damage(error):
+        except (Damaged, sqlite3.Error, UnicodeDecodeError) as error:
+            if not is_damage(error, _DAMAGED_AT_OPENING):
                 raise
-            damage = str(error)
+            damage = "a damaged schema" if isinstance(error, UnicodeDecodeError) else str(error)
     replacement = _replacement(path)
     with contextlib.closing(_store(replacement, {}, synchronous, max_dead_letters)) as rescued:
         salvaged = _salvage(path, rescued)
@@ -81,13 +84,19 @@ def open_store(
 
 
 def _damage_on_disk(path: Path) -> str:
-    """Find damage that SQLite would not tell of: it takes an empty file for a new database, and forgets a torn log."""
+    """Find damage that SQLite does not tell of: it takes an empty file for a new database and forgets a torn log."""
     log = _beside(path, "-wal")
     try:
-        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = file.read(len(_HEADER) + 4)
     except FileNotFoundError:
         return "a log without its database" if log.exists() and log.stat().st_size else ""
-    return "a zero-length file" if size == 0 else wal_damage(log)
+    if not header:
+        return "a zero-length file"
+    # SQLite takes the file for read-only when these bytes are not what it writes there itself.
+    if header[:16] != _HEADER or header[18:20] != b"\2\2":
+        return "a damaged header, or a file of another kind"
+    return wal_damage(log)
 
 
 def _store(path: Path, classes: Mapping[str, RecordClass], synchronous: Synchronous, max_dead_letters: int) -> Store:
@@ -190,6 +199,7 @@ def _salvage(path: Path, store: Store) -> int:
     copied = 0
     # Read-only, so that closing it does not fold the log into the database: what is set aside is evidence.
     with contextlib.closing(connect(path, read_only=True)) as damaged:
+        damaged.execute("PRAGMA writable_schema=ON")  # SQLite's word for: go on when the file is too short
         rows = _readable(damaged)
         while batch := list(islice(rows, _COPY_ROWS)):
             store.begin()
@@ -208,7 +218,7 @@ def _readable(damaged: sqlite3.Connection) -> Iterator[tuple[str, str, bytes, in
             ):
                 if _is_sound(row):
                     yield row[:5]
-        except sqlite3.DatabaseError:
+        except (sqlite3.Error, UnicodeDecodeError):
             continue
         return
 

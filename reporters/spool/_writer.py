@@ -180,12 +180,13 @@ class Writer:
                 current = self._commit(current, [job])
             return current
         reason = _reason(error)
-        self._refuse(jobs, reason)
         if reason in _PASSING or not isinstance(error, OSError | sqlite3.Error):
             logger.warning("spool {}: {} ({})", self._directory, reason, error)
+            self._refuse(jobs, reason)
             return store
         self._part_from(store)
         self._give_up(error)
+        self._refuse(jobs, reason)
         return None
 
     def _commit_or_refuse(self, store: Store, jobs: Sequence[Job]) -> Store | None:
@@ -194,8 +195,8 @@ class Writer:
             self._transact(store, jobs)
         except Exception as error:  # noqa: BLE001 - as in _commit
             self._part_from(store)
-            self._refuse(jobs, _reason(error))
             self._give_up(error)
+            self._refuse(jobs, _reason(error))
             return None
         return store
 

@@ -12,12 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from actors._series_points import Number, Point, Series
 from reporters.statsd._packets import TIE
+from runtime.metrics import Metric
+
+Holds: TypeAlias = Literal["numbers", "sum", "gauge", "samples"]
 
 _UNSAFE = dict.fromkeys([*range(0x20), 0x7F, 0x85, 0x2028, 0x2029, *map(ord, "|,#@")], "_")
 _UNSAFE_IN_NAMES = _UNSAFE | {ord(":"): "_"}
@@ -54,14 +57,14 @@ def number(value: Number) -> str | None:
     >>> [number(value) for value in (45, 45.0, 0.38, 1e-09, 1e22, -0.0, True, float("nan"))]
     ['45', '45', '0.38', '0.000000001', '10000000000000000000000', '0', '1', None]
     """
-    if isinstance(value, int):
+    text = repr(value)
+    if "e" not in text and "n" not in text:
+        return text.removesuffix(".0") if value else "0"
+    if isinstance(value, int):  # True, and what else calls itself a number
         return str(int(value))
     if not math.isfinite(value):
         return None
-    text = repr(float(value))
-    if "e" in text:
-        text = format(Decimal(text), "f")
-    return "0" if value == 0 else text.removesuffix(".0")
+    return format(Decimal(repr(float(value))), "f").removesuffix(".0")
 
 
 def rounded(value: Number) -> int:
@@ -73,6 +76,19 @@ def rounded(value: Number) -> int:
     whole = int(value)
     rest = value - whole
     return whole + (rest >= 0.5) - (rest <= -0.5)
+
+
+class Frame(NamedTuple):
+    """What never changes of a series' lines: what stands before the value and at the end, the type, what they hold."""
+
+    head: str
+    tail: str
+    kind: str
+    holds: Holds
+
+    def end(self, rate: float) -> str:
+        """Answer what follows the value at this sample rate."""
+        return f"{self.kind}{self.tail}" if rate == 1.0 else f"{self.kind}|@{number(rate)}{self.tail}"
 
 
 class Formatter(ABC):
@@ -92,17 +108,20 @@ class Formatter(ABC):
 
     def text(self, point: Point) -> str:
         """Answer the point's lines, joined by newlines; "" if there is nothing that can be said."""
-        head, tail = self._frame(point.series)
-        metric = point.series.metric
-        if metric.kind == "counter":
-            return self._join(head, tail, "|c", point.parts)
-        if metric.kind == "sum":
-            return self._sum(head, tail, point, metric.report_as == "counter")
-        if metric.kind == "last_value":
-            return self._gauge(head, tail, point.value)
-        if metric.report_as == "gauge":
-            return self._gauge(head, tail, point.newest)
-        return self._samples(head, tail, self._type_of_samples(point.series), point.parts)
+        frame = point.series.memo.get(self._memo) or self._frame(point.series)
+        parts = point.parts
+        if frame.holds == "gauge":
+            is_last_value = point.series.metric.kind == "last_value"
+            return self._gauge(frame, point.value if is_last_value else point.newest)
+        if frame.holds == "sum":
+            return self._sum(frame, point)
+        if len(parts) == 1 and 1.0 in parts:  # by far the most frequent: one number, not sampled
+            alone = parts[1.0]
+            if frame.holds == "numbers" or len(alone) == 1:
+                said = self._number(alone if frame.holds == "numbers" else alone[0])
+                if said is not None:
+                    return f"{frame.head}{said}{frame.kind}{frame.tail}"
+        return self._numbers_by_rate(frame, parts) if frame.holds == "numbers" else self._samples(frame, parts)
 
     def remainder(self, point: Point, lines: int) -> Point | None:
         """Answer what is left of a point when this many of its lines have been sent; None if nothing is."""
@@ -124,36 +143,33 @@ class Formatter(ABC):
             lines -= len(samples)
         return left
 
-    def _frame(self, series: Series) -> tuple[str, str]:
-        frame: tuple[str, str] | None = series.memo.get(self._memo)
-        if frame is None:
-            own = {key: value for key, value in series.tags if value != "" or key not in self._global_tags}
-            tags = {key: own.get(key, self._global_tags.get(key)) for key, _ in series.tags}
-            frame = series.memo[self._memo] = self._make_frame(series.metric.name, {**tags, **self._others(tags)})
+    def _frame(self, series: Series) -> Frame:
+        """Make what never changes of a series' lines, and keep it with the series."""
+        own = {key: value for key, value in series.tags if value != "" or key not in self._global_tags}
+        tags = {key: own.get(key, self._global_tags.get(key)) for key, _ in series.tags}
+        others = {key: value for key, value in self._global_tags.items() if key not in tags}
+        head, tail = self._ends(series.metric.name, {**tags, **others})
+        frame = series.memo[self._memo] = Frame(head, tail, *self._type_of(series.metric))
         return frame
 
-    def _others(self, tags: Mapping[str, str | None]) -> dict[str, str | None]:
-        return {key: value for key, value in self._global_tags.items() if key not in tags}
-
-    def _join(self, head: str, tail: str, kind: str, parts: Mapping[float, Number]) -> str:
-        """Say one number a rate."""
+    def _numbers_by_rate(self, frame: Frame, parts: Mapping[float, Number]) -> str:
         lines = []
         for rate, value in parts.items():
             said = self._number(value)
             if said is None:
                 self.not_finite += 1
             else:
-                lines.append(f"{head}{said}{kind}{_at(rate)}{tail}")
+                lines.append(f"{frame.head}{said}{frame.end(rate)}")
         return "\n".join(lines)
 
-    def _samples(self, head: str, tail: str, kind: str, parts: Mapping[float, list[Number]]) -> str:
-        """Say every sample."""
+    def _samples(self, frame: Frame, parts: Mapping[float, list[Number]]) -> str:
         texts = []
         for rate, samples in parts.items():
             joined = self._numbers(samples)
             if joined:
-                end = f"{kind}{_at(rate)}{tail}"
-                texts.append(f"{head}{joined.replace(':', f'{end}{chr(10)}{head}')}{end}")
+                end = frame.end(rate)
+                between = f"{end}\n{frame.head}"
+                texts.append(f"{frame.head}{joined.replace(':', between)}{end}")
         return "\n".join(texts)
 
     def _finite(self, numbers: Iterable[str | None]) -> list[str]:
@@ -166,8 +182,12 @@ class Formatter(ABC):
         return said
 
     @abstractmethod
-    def _make_frame(self, name: str, tags: Mapping[str, str | None]) -> tuple[str, str]:
-        """Answer what stands before and after the value in each line; "" is a missing tag, None one without value."""
+    def _ends(self, name: str, tags: Mapping[str, str | None]) -> tuple[str, str]:
+        """Answer the head and the tail of a line; "" is a missing tag, None one without value."""
+
+    @abstractmethod
+    def _type_of(self, metric: Metric) -> tuple[str, Holds]:
+        """Answer the type of the metric's lines, and what they hold."""
 
     @abstractmethod
     def _number(self, value: Number) -> str | None: ...
@@ -177,13 +197,10 @@ class Formatter(ABC):
         """Answer the numbers, joined by colons."""
 
     @abstractmethod
-    def _sum(self, head: str, tail: str, point: Point, is_counter: bool) -> str: ...
+    def _sum(self, frame: Frame, point: Point) -> str: ...
 
     @abstractmethod
-    def _gauge(self, head: str, tail: str, value: Number) -> str: ...
-
-    @abstractmethod
-    def _type_of_samples(self, series: Series) -> str: ...
+    def _gauge(self, frame: Frame, value: Number) -> str: ...
 
 
 class Standard(Formatter):
@@ -191,9 +208,17 @@ class Standard(Formatter):
 
     name = "standard"
 
-    def _make_frame(self, name: str, tags: Mapping[str, str | None]) -> tuple[str, str]:
+    def _ends(self, name: str, tags: Mapping[str, str | None]) -> tuple[str, str]:
         segments = [NIL if value is None else clean_name(value) or "none" for value in tags.values()]
         return ".".join([self._prefix + clean_name(name), *segments]) + ":", ""
+
+    def _type_of(self, metric: Metric) -> tuple[str, Holds]:
+        if metric.kind == "counter":
+            return "|c", "numbers"
+        if metric.kind == "sum":
+            return "|c" if metric.report_as == "counter" else "|g", "sum"
+        is_gauge = metric.kind == "last_value" or metric.report_as == "gauge"
+        return ("|g", "gauge") if is_gauge else ("|ms", "samples")
 
     def _number(self, value: Number) -> str | None:
         return str(rounded(value)) if isinstance(value, int) or math.isfinite(value) else None
@@ -201,27 +226,26 @@ class Standard(Formatter):
     def _numbers(self, values: list[Number]) -> str:
         return ":".join(self._finite(map(self._number, values)))
 
-    def _sum(self, head: str, tail: str, point: Point, is_counter: bool) -> str:
+    def _sum(self, frame: Frame, point: Point) -> str:
         if not (math.isfinite(point.value) and math.isfinite(point.total)):
             self.not_finite += 1
             return ""
         # What rounding takes from one flush the next one gives back: the server's sum never drifts from ours.
         change = rounded(point.total) - rounded(point.total - point.value)
-        if is_counter:
-            return f"{head}{change}|c" if point.parts.keys() == {1.0} else self._join(head, tail, "|c", point.parts)
+        if frame.kind == "|c":
+            is_sampled = point.parts.keys() != {1.0}
+            return self._numbers_by_rate(frame, point.parts) if is_sampled else f"{frame.head}{change}|c"
         # Always signed: an unsigned number would set the gauge instead of moving it.
-        return f"{head}{'-' if point.value < 0 else '+'}{abs(change)}|g"
+        return f"{frame.head}{'-' if point.value < 0 else '+'}{abs(change)}|g"
 
-    def _gauge(self, head: str, tail: str, value: Number) -> str:
+    def _gauge(self, frame: Frame, value: Number) -> str:
         said = self._number(value)
         if said is None:
             self.not_finite += 1
             return ""
         # A signed number would move the gauge instead of setting it.
-        return f"{head}0|g{TIE}{head}{said}|g" if said.startswith("-") else f"{head}{said}|g"
-
-    def _type_of_samples(self, series: Series) -> str:
-        return "|ms"
+        line = f"{frame.head}{said}|g"
+        return f"{frame.head}0|g{TIE}{line}" if said.startswith("-") else line
 
 
 class Datadog(Formatter):
@@ -239,13 +263,22 @@ class Datadog(Formatter):
         super().__init__(prefix, global_tags)
         self._packed_bytes = packed_bytes
 
-    def _make_frame(self, name: str, tags: Mapping[str, str | None]) -> tuple[str, str]:
+    def _ends(self, name: str, tags: Mapping[str, str | None]) -> tuple[str, str]:
         said = [
             f"{clean_name(key)}:{NIL if value is None else clean_tag(value)}"
             for key, value in tags.items()
             if value != ""
         ]
         return f"{self._prefix}{clean_name(name)}:", "|#" + ",".join(said) if said else ""
+
+    def _type_of(self, metric: Metric) -> tuple[str, Holds]:
+        if metric.kind in ("counter", "sum"):
+            return "|c", "numbers"
+        if metric.kind == "last_value" or metric.report_as == "gauge":
+            return "|g", "gauge"
+        if metric.report_as == "timer":
+            return "|ms", "samples"
+        return "|h" if metric.kind == "summary" else "|d", "samples"
 
     def _number(self, value: Number) -> str | None:
         return number(value)
@@ -256,19 +289,20 @@ class Datadog(Formatter):
             return ":".join(self._finite(map(number, values)))
         return joined.replace(".0:", ":").replace("-0:", "0:")[:-1]
 
-    def _sum(self, head: str, tail: str, point: Point, is_counter: bool) -> str:
-        return self._join(head, tail, "|c", point.parts)
+    def _sum(self, frame: Frame, point: Point) -> str:
+        return self._numbers_by_rate(frame, point.parts)
 
-    def _gauge(self, head: str, tail: str, value: Number) -> str:
-        return self._join(head, tail, "|g", {1.0: value})
+    def _gauge(self, frame: Frame, value: Number) -> str:
+        return self._numbers_by_rate(frame, {1.0: value})
 
-    def _samples(self, head: str, tail: str, kind: str, parts: Mapping[float, list[Number]]) -> str:
+    def _samples(self, frame: Frame, parts: Mapping[float, list[Number]]) -> str:
         if not self._packed_bytes:
-            return super()._samples(head, tail, kind, parts)
+            return super()._samples(frame, parts)
+        head = frame.head
         lines = []
         for rate, samples in parts.items():
             joined = self._numbers(samples)
-            end = f"{kind}{_at(rate)}{tail}"
+            end = frame.end(rate)
             room = self._packed_bytes - len((head + end).encode())
             while len(joined) > room and ":" in joined:
                 cut = joined.rfind(":", 0, max(room, 0) + 1)
@@ -281,16 +315,7 @@ class Datadog(Formatter):
 
     def _unsent_samples(self, point: Point, lines: int) -> dict[float, Any]:
         if self._packed_bytes:
-            head, _ = self._frame(point.series)
             sent = self.text(point).split("\n")[:lines]
-            lines = sum(line[len(head) : line.index("|", len(head))].count(":") + 1 for line in sent)
+            start = len(self._frame(point.series).head)
+            lines = sum(line[start : line.index("|", start)].count(":") + 1 for line in sent)
         return super()._unsent_samples(point, lines)
-
-    def _type_of_samples(self, series: Series) -> str:
-        if series.metric.report_as == "timer":
-            return "|ms"
-        return "|h" if series.metric.kind == "summary" else "|d"
-
-
-def _at(rate: float) -> str:
-    return "" if rate == 1.0 else f"|@{number(rate)}"

@@ -10,12 +10,10 @@ from collections import Counter
 from typing import Any
 
 from actors import Actor, ActorRef, Ignore
-from runtime._mailbox import Mailbox
 from runtime.clock import FakeClock
 from runtime.errors import Exit
+from runtime.testing import Capture
 from supervisors import ChildSpec, DynamicSupervisorRef, SupervisorRef
-
-EVENTS = ("supervisors.report", "supervisors.progress", "supervisors.unexpected_message", "actors.crash")
 
 
 class Crash(Exception):
@@ -72,13 +70,13 @@ class Errand(Actor):
 class House:
     """What a test of supervision works with."""
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self, clock: FakeClock, captured: Capture) -> None:
         self.clock = clock
+        self.captured = captured
         self.journal: list[str] = []
         self.starts: Counter[str] = Counter()
         self.outcomes: dict[str, list[str]] = {}
         self.logged: list[dict[str, Any]] = []
-        self.mail = Mailbox()
 
     def spec(self, label: str, worker: type[Worker] = Worker, **options: Any) -> ChildSpec:
         """Build the spec of a worker."""
@@ -109,7 +107,7 @@ class House:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the metadata of the events of one name."""
-        return [event.metadata for event in self.mail.load if event.name == name]
+        return [event.metadata for event in self.captured.of(name)]
 
     def contexts(self) -> list[tuple[str, Any]]:
         """Return context and reason of the supervisor reports."""

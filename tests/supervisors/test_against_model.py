@@ -9,20 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from runtime import _scheduler
-from runtime.clock import FakeClock
+from runtime.testing import fake_clock
 from tests.supervisors import model, script, strategies
 
 
-@pytest.fixture(scope="module", autouse=True, params=[None, 1], ids=["in order", "shuffled"])
-def scheduler(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A scheduler whose time stands still; once it serves actors in order, once in a random order."""
-    _scheduler.stop()
-    _scheduler.start(clock=FakeClock(), seed=request.param)
-    yield
-    _scheduler.stop()
+@pytest.fixture(scope="module", autouse=True)
+def scheduler() -> Iterator[None]:
+    """A scheduler whose time stands still."""
+    with fake_clock():
+        yield
 
 
 def real(lines: Any) -> Any:
@@ -31,36 +28,47 @@ def real(lines: Any) -> Any:
 
 
 @given(strategies.scripts())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_scripts_come_out_as_the_model_says(a_script: dict[str, Any]) -> None:
     assert real(list(script.replay(a_script))) == list(model.replay(a_script))
 
 
 @given(strategies.scripts(strategies.trees()))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_scripts_over_trees_come_out_as_the_model_says(a_script: dict[str, Any]) -> None:
     assert real(list(script.replay(a_script))) == list(model.replay(a_script))
 
 
-class Tree(RuleBasedStateMachine):
-    """One tree, lived through step by step in both worlds."""
+@pytest.mark.parametrize("seed", range(3))
+@given(a_script=strategies.scripts(strategies.trees()))
+@settings(max_examples=50)
+def test_the_order_in_which_actors_are_served_does_not_matter(seed: int, a_script: dict[str, Any]) -> None:
+    with fake_clock(seed):
+        assert real(list(script.replay(a_script))) == list(model.replay(a_script))
+
+
+class Trees(RuleBasedStateMachine):
+    """One tree after the other, lived through step by step in both worlds."""
 
     playing: script.Replay | None = None
+    alive = False
 
-    @initialize(tree=strategies.trees())
+    @precondition(lambda self: not self.alive)
+    @rule(tree=strategies.trees())
     def start(self, tree: dict[str, Any]) -> None:
+        self.teardown()
         self.tree = tree
         self.number = 0
         self.playing = script.Replay(tree)
         self.state, line = model.begin(tree)
-        assert real(self.playing.first) == line
+        self.compare(self.playing.first, line)
 
-    @precondition(lambda self: self.state.root.alive)
+    @precondition(lambda self: self.alive)
     @rule(data=st.data())
     def operate(self, data: st.DataObject) -> None:
         self.step(data.draw(strategies.operations_on(self.tree)))
 
-    @precondition(lambda self: self.state.root.alive)
+    @precondition(lambda self: self.alive)
     @rule(reason=strategies.reasons)
     def end_parent(self, reason: Any) -> None:
         self.step(["parent_exit", reason])
@@ -70,12 +78,16 @@ class Tree(RuleBasedStateMachine):
         self.number += 1
         line = self.playing.apply(self.number, op)
         self.state, expected = model.step(self.state, self.tree["name"], self.number, op)
+        self.compare(line, expected)
+
+    def compare(self, line: dict[str, Any], expected: dict[str, Any]) -> None:
         assert real(line) == expected
+        self.alive = line["alive"]
 
     def teardown(self) -> None:
         if self.playing is not None:
             self.playing.close()
 
 
-TestTree = Tree.TestCase
-TestTree.settings = settings(max_examples=60, stateful_step_count=30)
+TestTrees = Trees.TestCase
+TestTrees.settings = settings(max_examples=30, stateful_step_count=40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from actors import Actor, ActorRef
-from runtime import _scheduler
+from runtime._scheduler import scheduler
+from runtime.testing import actor_system
 from supervisors import ChildSpec, DynamicSupervisor, Supervisor
 
 PATIENCE_S = 30.0
@@ -17,11 +19,10 @@ PATIENCE_S = 30.0
 
 
 @pytest.fixture(autouse=True)
-def own_scheduler() -> Iterator[None]:
-    """A scheduler with the machine's clock."""
-    _scheduler.stop()
-    yield
-    _scheduler.stop()
+def actors() -> Iterator[None]:
+    """Kill what a test has left."""
+    with actor_system():
+        yield
 
 
 class Stuck(Actor):
@@ -77,18 +78,15 @@ def test_a_dynamic_supervisor_fences_its_threads_too(stuck: tuple[Any, ...]) -> 
     assert ref.exit_reason == "killed"
 
 
-class Counter(Actor):
-    """Says on which thread it was started, and crashes on request."""
+class Fragile(Actor):
+    """Says where it was started; crashes on request."""
 
-    def __init__(self, starts: list[int], again: threading.Event) -> None:
+    def __init__(self, starts: queue.SimpleQueue[bool]) -> None:
         super().__init__()
         self.starts = starts
-        self.again = again
 
     def on_start(self) -> None:
-        self.starts.append(threading.get_ident())
-        if len(self.starts) > 1:
-            self.again.set()
+        self.starts.put(scheduler().on_hub_thread())
 
     def on_receive(self, message: Any) -> None:
         raise RuntimeError("boom")
@@ -99,17 +97,16 @@ class Counter(Actor):
 def test_children_are_restarted_on_every_carrier_under_supervisors_on_every_carrier(
     carrier: str, of_supervisor: str
 ) -> None:
-    starts: list[int] = []
-    again = threading.Event()
-    spec = ChildSpec("a", (Counter.options(carrier=carrier).start_link, (starts, again)))
+    starts: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    spec = ChildSpec("a", (Fragile.options(carrier=carrier).start_link, (starts,)))
     supervisor = Supervisor.options(carrier=of_supervisor).start(children=[spec])
+    first = starts.get(timeout=PATIENCE_S)
 
     supervisor.which_children()[0].child.tell("crash")
+    second = starts.get(timeout=PATIENCE_S)
 
-    assert again.wait(PATIENCE_S)
+    assert first is second is (carrier == "green")
     supervisor.stop()
-    assert len(starts) == 2
-    assert (starts[0] != starts[1]) == (carrier == "thread")
 
 
 def test_a_supervisor_answers_threads_actors_and_its_other_children_while_a_child_hangs(

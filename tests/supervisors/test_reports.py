@@ -70,7 +70,9 @@ def test_every_report_counts_one(house: House, run: Run) -> None:
 
     house.end(child(supervisor, "a"), "boom")
 
-    assert {event.name: event.measurements for event in house.mail.load if event.name.startswith("supervisors.")} == {
+    assert {
+        event.name: event.measurements for event in house.captured.events if event.name.startswith("supervisors.")
+    } == {
         "supervisors.progress": {"count": 1},
         "supervisors.report": {"count": 1},
     }

@@ -67,6 +67,20 @@ def test_asking_again_before_starting_gives_the_same_assignment(new_queue: NewQu
     assert len(emitted.of("anvil.assignment.created")) == 1
 
 
+def test_a_dispatch_that_starts_gives_work_in_progress(new_queue: NewQueue, storage: Storage, clock: FakeClock) -> None:
+    queue = new_queue(samples=2, assignment_timeout_s=10)
+    waiting = queue.dispatch("ada")
+    assert isinstance(waiting, Assignment)
+
+    begun = [queue.dispatch("ada", start=True) for _ in range(2)]
+
+    assert [isinstance(one, Assignment) and one.status for one in begun] == ["in_progress"] * 2
+    assert isinstance(begun[0], Assignment)
+    assert begun[0].id == waiting.id
+    assert begun[0].deadline_ns == clock.system_ns() + 10 * 10**9
+    assert storage.assignments("q1") == begun
+
+
 def test_a_dispatch_tells_what_it_found(new_queue: NewQueue, emitted: Emitted) -> None:
     queue = new_queue(samples=3)
 

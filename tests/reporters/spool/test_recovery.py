@@ -59,6 +59,11 @@ def assert_works(spool: Spool) -> None:
     assert record_id in [one.id for one in spool.lease("default", max_rows=10_000).records]
 
 
+def until_ready(spool: Spool, clock: FakeClock) -> None:
+    """Let time pass until the spool has opened its file."""
+    until(lambda: (clock.advance(1), spool.statistics().state)[1] == "ready")
+
+
 # -- what is no damage -------------------------------------------------------------------------------------------------
 
 
@@ -290,8 +295,7 @@ def test_a_directory_removed_under_a_running_spool_is_noticed_and_made_anew(
 
     refused = spool.put(b"while it is gone")
     assert not refused.wait(30)
-    clock.advance(1)
-    until(lambda: spool.statistics().state == "ready")
+    until_ready(spool, clock)
 
     assert_works(spool)
     assert spool.statistics().classes["default"].lost == 1
@@ -386,10 +390,9 @@ def test_a_full_disk_refuses_and_counts_and_is_used_again_when_there_is_room(sma
 
 def test_a_disk_that_is_full_at_the_start_keeps_nobody_from_starting(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
-    with ballast.open("wb") as file, pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(b"\0" * 4096)
-            file.flush()
     clock = FakeClock()
     spool = Spool(small_disk / "spool", clock=clock)
 
@@ -398,8 +401,7 @@ def test_a_disk_that_is_full_at_the_start_keeps_nobody_from_starting(small_disk:
     assert spool.statistics().state == "unavailable"
     assert not spool.offer(b"x")
     ballast.unlink()
-    clock.advance(1)
-    until(lambda: spool.statistics().state == "ready")
+    until_ready(spool, clock)
     spool.commit(b"x")
     assert spool.close()
 
@@ -446,9 +448,8 @@ def test_a_failed_attempt_to_open_is_repeated_later_and_later(make_spool: MakeSp
     assert spool.statistics().state == "unavailable"
 
     directory.chmod(0o700)
-    clock.advance(1)
 
-    until(lambda: spool.statistics().state == "ready")
+    until_ready(spool, clock)
     assert_works(spool)
 
 

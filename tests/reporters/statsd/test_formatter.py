@@ -149,7 +149,7 @@ def test_a_number_is_read_back_as_itself(value: float) -> None:
 
     assert said is not None
     assert re.fullmatch(r"-?\d+(\.\d+)?", said)
-    assert float(said) == value
+    assert type(value)(said) == value
 
 
 @given(st.lists(st.floats() | st.integers(-(10**6), 10**6) | st.sampled_from([-0.0, 10.0, -10.0, 0.0, 100.0])))
