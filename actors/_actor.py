@@ -30,7 +30,7 @@ from runtime import _native, _process_table, _scheduler
 from runtime._mailbox import EMPTY, Mailbox
 from runtime._process_table import ProcessInfo
 from runtime._scheduler import YIELD_NS, Timer, Worker
-from runtime._waiting import ThreadWaiter
+from runtime._waiting import ThreadWaiter, Waiter
 from runtime.clock import Clock
 from runtime.errors import BeamstalkError, Exit, ExitReason, StartError, expected, is_normal_exit
 
@@ -105,7 +105,7 @@ class Actor(pykka.Actor):
     _urgent: list[tuple[str, tuple[Any, ...], Future[Any] | None]] | None = None
     _starting: Future[Any] | None = None
     _worker: Any = None
-    _gate: ThreadWaiter | None = None
+    _gate: Waiter | None = None
     _current: Any = None
     _busy_since_ns: int = 0
     _name: str | None = None

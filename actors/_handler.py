@@ -10,16 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from actors._actor import Actor
-from actors._ref import ActorRef
 from runtime import Event, _scheduler
 from runtime._events import own
 from runtime._handlers import Attachment, table
 from runtime.errors import BeamstalkError, ExitReason
-
-
-def start_handler(attachment: Attachment) -> ActorRef[Any]:
-    """Start the next incarnation of an attached handler, on the carrier that its options name by then."""
-    return HandlerActor.options(carrier=attachment.options.carrier, mailbox=attachment.mailbox).start_link(attachment)
 
 
 class DeadlineExceeded(BeamstalkError):
@@ -69,7 +63,10 @@ class HandlerActor(Actor):
         left_s = deadline_s - (_scheduler.now_ns() - since_ns) / 1e9 if since_ns else deadline_s
         if left_s > 0 or event is None:
             self._watch_deadline(max(left_s, 0.001))
-            return
+        else:
+            self._past_deadline(event, deadline_s)
+
+    def _past_deadline(self, event: Event, deadline_s: float) -> None:
         # Settling is the referee: when the handler returns at this very moment, one of the two is first.
         if not self._mailbox.settle(self, failed=True):
             self._watch_deadline(deadline_s)

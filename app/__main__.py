@@ -11,7 +11,6 @@ import os
 import sqlite3
 import sys
 
-import msgspec
 from loguru import logger
 
 from app.job import run
@@ -41,7 +40,7 @@ def main(arguments: list[str]) -> int:
 def _label(arguments: list[str]) -> int:
     options = parse(arguments)
     summary = run(options, Screen(quiet=options.json))
-    print(msgspec.json.encode(summary).decode() if options.json else "\n".join(summary.lines()), flush=True)
+    print(summary.to_json() if options.json else "\n".join(summary.lines()), flush=True)
     if summary.interrupted:
         return 130
     return 0 if summary.adds_up else 1

@@ -19,10 +19,13 @@ from collections.abc import Iterable
 
 import runtime
 from actors.poller import Measurement
+from app.labeling.events import CATALOGUE as LABELING_EVENTS
 from app.labeling.metrics import METRICS as LABELING_METRICS
 from app.labeling.service import Platform
+from app.training.catalogue import CATALOGUE as TRAINING_EVENTS
 from app.training.metrics import METRICS as TRAINING_METRICS
 from reporters import Statsd
+from runtime.catalogue import Catalogue
 from runtime.metrics import Metric
 from supervisors import Application, Supervisor
 from supervisors.child_spec import SpecLike
@@ -37,7 +40,7 @@ class Anvil(Application):
     name = "anvil"
 
     def __init__(self, platform: Platform, statsd: tuple[str, int]) -> None:
-        super().__init__()
+        super().__init__(catalogue=Catalogue([*LABELING_EVENTS, *TRAINING_EVENTS]))
         self.platform = platform
         host, port = statsd
         self.statsd = Statsd(host=host, port=port)

@@ -7,14 +7,19 @@ the listener end last. Whatever happens, what was started is stopped.
 
 from __future__ import annotations
 
+import math
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import runtime
 from actors import whereis
 from actors.aggregator import NAME as AGGREGATOR
+from actors.validator import NAME as VALIDATOR
 from app import accounts, chaos, summary
 from app.application import Anvil
 from app.labeling import lexicon
@@ -59,29 +64,34 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         application.start()
         stack.callback(application.stop)
 
+        stopping = threading.Event()
         replay = Replay(
             platform,
             issuer,
             tokens,
             rate=options.rate,
             abandon=options.abandon,
-            finished=_finished_after(options.duration_s),
+            finished=_finished_after(options.duration_s, stopping),
         )
-        interrupted = _label(replay, len(tokens) * lexicon.RATERS, screen)
+        with screen.progress(lambda: replay.counts.submitted, len(tokens) * lexicon.RATERS):
+            interrupted = _label(replay, stopping)
         report, manifests = replay.conclude(directory)
         training = None if interrupted else _train(options.train)
 
         restarts = accounts.restarts(application.supervisor)
-        aggregator = whereis(AGGREGATOR)
+        gave_up = {info.id for info in runtime.list_handlers() if info.state == "gave_up"}
+        actors = [actor for name in (AGGREGATOR, VALIDATOR) if (actor := whereis(name)) is not None]
         application.stop()
-        listeners = accounts.accounts([aggregator] if aggregator is not None else [])
+        listeners = accounts.accounts(actors, gave_up)
         sent = application.statsd.statistics()
     # The listener has taken in everything by now.
     received = None if options.statsd else listener.received()
     return summary.Summary(
         labels=summary.Labels(
             submitted=replay.counts.submitted,
-            samples=len(tokens),
+            heard=ledger.events["anvil.assignment.completed"],
+            exported=min(manifest.row_count for manifest in manifests),
+            samples=replay.counts.samples,
             seconds=replay.counts.seconds,
             per_second=replay.counts.submitted / replay.counts.seconds if replay.counts.seconds else 0.0,
             rejected=replay.counts.rejected,
@@ -97,7 +107,6 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         emit=summary.Emit(emit.count, emit.percentile_us(0.5), emit.percentile_us(0.99)),
         listeners=listeners,
         events=accounts.total(listeners),
-        adds_up=all(one.adds_up for one in listeners),
         statsd=summary.Statsd(
             address=sent.endpoint,
             lines=sent.lines,
@@ -121,20 +130,25 @@ def _live(received: Received) -> str:
     return f"statsd     {received.lines:,} lines in {received.packets:,} packets so far; {LABELS_METRIC} {labels:,.0f}"
 
 
-def _finished_after(duration_s: float | None) -> Callable[[], bool]:
-    if duration_s is None:
-        return lambda: False
-    deadline_s = time.monotonic() + duration_s
-    return lambda: time.monotonic() >= deadline_s
+def _finished_after(duration_s: float | None, stopping: threading.Event) -> Callable[[], bool]:
+    deadline_s = math.inf if duration_s is None else time.monotonic() + duration_s
+    return lambda: stopping.is_set() or time.monotonic() >= deadline_s
 
 
-def _label(replay: Replay, labels: int, screen: Screen) -> bool:
-    """Run the replay; tell whether it was interrupted."""
-    try:
-        with screen.progress(lambda: replay.counts.submitted, labels):
-            replay.run()
-    except KeyboardInterrupt:
-        return True
+def _label(replay: Replay, stopping: threading.Event) -> bool:
+    """Run the replay in a thread, and tell whether it was interrupted.
+
+    A KeyboardInterrupt can hit the main thread between any two steps. Here it hits nothing but the waiting, so that the
+    label in hand is finished and every count stays exact.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        running = pool.submit(replay.run)
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            stopping.set()
+            running.result()
+            return True
     return False
 
 

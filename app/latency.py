@@ -1,7 +1,8 @@
 """How long emitting takes, measured where it happens: in the thread that does the work.
 
 `TimedEmit` stands in for `runtime.execute` wherever an `Emit` is handed in. It adds two clock readings (about 0.1 µs)
-to each emission and keeps every duration: eight bytes per event for the length of a run.
+to an emission that somebody listens to and keeps its duration: eight bytes per event for the length of a run. Emissions
+that nobody listens to cost one dictionary lookup; they are left out, because they would make every figure look good.
 """
 
 from __future__ import annotations
@@ -15,25 +16,31 @@ import runtime
 
 
 class TimedEmit:
-    """Emits, and remembers how long each emission took. Any thread may call.
+    """Emits, and remembers how long each emission to somebody took. Any thread may call.
 
     >>> emit = TimedEmit()
     >>> emit("shop.order.placed", {"amount": 12.5}, {})
-    >>> emit.count, emit.percentile_us(0.5) < 1000
-    (1, True)
+    >>> emit.count
+    0
     """
 
     def __init__(self) -> None:
+        self._emitters: dict[str, runtime.Emitter] = {}
         self._durations_ns = array("q")
 
     def __call__(self, name: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any], /) -> None:
+        emitter = self._emitters.get(name)
+        if emitter is None:
+            emitter = self._emitters[name] = runtime.event(name)
+        if not emitter.has_handlers():
+            return
         started_ns = time.perf_counter_ns()
-        runtime.execute(name, measurements, metadata)
+        emitter.execute(measurements, metadata)
         self._durations_ns.append(time.perf_counter_ns() - started_ns)
 
     @property
     def count(self) -> int:
-        """Emissions so far."""
+        """Emissions measured so far."""
         return len(self._durations_ns)
 
     def percentile_us(self, quantile: float) -> float:

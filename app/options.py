@@ -39,7 +39,8 @@ class Parser(argparse.ArgumentParser):
     """Argparse that says what is wrong in one sentence, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
+        message = message.replace("expected one argument", "expected a value, got: nothing")
+        self.exit(2, f"{self.prog}: {message}{'' if message.endswith('?') else '.'} See {self.prog} --help\n")
 
 
 def parse(arguments: list[str]) -> Options:
@@ -117,7 +118,7 @@ def _unknown(parser: argparse.ArgumentParser, argument: str) -> str:
     options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
     close = difflib.get_close_matches(argument.split("=")[0], options, n=1)
     meant = f". Did you mean {close[0]}?" if close else ""
-    return f"expected one of {', '.join(options)}, got: {argument!r}{meant}".rstrip("?")
+    return f"expected one of {', '.join(options)}, got: {argument!r}{meant}"
 
 
 def _samples(text: str) -> int | None:

@@ -8,7 +8,7 @@ because its work was done. The raters' habits have real consequences, too:
 - Now and then (`abandon`) a rater starts an assignment and walks away. Its deadline passes, a sweep requeues it, and
   the rater finishes it at the second attempt.
 
-Runs in the caller's thread, as a service's own work does, and knows of nobody who listens.
+Works in the caller's thread, as a service does, and knows of nobody who listens.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def open_platform(storage: Storage, emit: Emit = runtime.execute) -> tuple[Platf
 class Counts(msgspec.Struct):
     """What the raters did; changes while the replay runs. `seconds` is how long they had work to do."""
 
+    samples: int = 0
     submitted: int = 0
     seconds: float = 0.0
     rejected: int = 0
@@ -98,7 +99,7 @@ class Replay:
         self.queue = self._open_queue()
 
     def run(self) -> None:
-        """Label everything, or until `finished`. Blocks; KeyboardInterrupt leaves all that was labelled so far."""
+        """Label everything, or until `finished`. Blocks."""
         started_s = time.monotonic()
         try:
             self._label_all()
@@ -108,7 +109,11 @@ class Replay:
     def _label_all(self) -> None:
         samples = [Sample(sample_id, token.text) for sample_id, token in self._tokens.items()]
         for start in range(0, len(samples), _SAMPLES_AT_A_TIME):
-            self.queue.add_samples(samples[start : start + _SAMPLES_AT_A_TIME])
+            if self._finished():
+                return
+            batch = samples[start : start + _SAMPLES_AT_A_TIME]
+            self.queue.add_samples(batch)
+            self.counts.samples += len(batch)
             while self._round():
                 pass
         while self.queue.unfinished_count() and not self._finished():

@@ -29,7 +29,10 @@ class Screen:
         with self._lock:
             self._clear()
             if not self._quiet:
-                print(text, flush=True)
+                try:
+                    print(text, flush=True)
+                except BrokenPipeError:
+                    self._quiet = True  # nobody reads any more; whoever prints the summary will find out
 
     @contextmanager
     def progress(self, done: Callable[[], int], total: int) -> Iterator[None]:

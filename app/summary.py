@@ -14,9 +14,15 @@ from app.labeling.export import Manifest
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True):
-    """What the raters did. `timed_out` = requeued + escalated, by the platform's own events."""
+    """What the raters did.
+
+    `submitted` is the raters' own count; `heard` is how many the ledger's handler heard of, and `exported` how many are
+    in the files.
+    """
 
     submitted: int
+    heard: int
+    exported: int
     samples: int
     seconds: float
     per_second: float
@@ -71,13 +77,22 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     emit: Emit
     listeners: list[Account]
     events: Account
-    adds_up: bool
     statsd: Statsd
     restarts: int
     exports: list[Manifest]
     exports_kept: bool
     training: Training | None
     interrupted: bool
+
+    @property
+    def adds_up(self) -> bool:
+        """Tell whether every event is accounted for, and every label was heard of and exported."""
+        labels = self.labels
+        return all(one.adds_up for one in self.listeners) and labels.submitted == labels.heard == labels.exported
+
+    def to_json(self) -> str:
+        """Return the summary as one JSON object."""
+        return msgspec.json.encode(msgspec.structs.asdict(self) | {"adds_up": self.adds_up}).decode()
 
     def lines(self) -> Iterator[str]:
         """Yield the summary for people."""
@@ -96,9 +111,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         yield f"emit       p50 {emit.p50_us:.1f} µs, p99 {emit.p99_us:.1f} µs, of {emit.measured:,} measured"
         yield f"events     {self.events.in_words()}"
         for account in self.listeners:
-            gave_up = ", gave up" if account.state == "gave_up" else ""
-            yield f"           {account.listener}: {account.in_words()}{gave_up}"
-        yield f"           {'It adds up.' if self.adds_up else 'IT DOES NOT ADD UP.'}"
+            yield f"           {account.listener}: {account.in_words()}{'; it gave up' if account.gave_up else ''}"
+        yield (
+            f"sums       {labels.submitted:,} submitted, {labels.heard:,} heard by the ledger, "
+            f"{labels.exported:,} exported: {'it all adds up' if self.adds_up else 'IT DOES NOT ADD UP'}"
+        )
         yield from self._statsd_lines()
         yield f"restarts   {self.restarts}"
         for manifest in self.exports:

@@ -19,6 +19,7 @@ from loguru import logger
 from runtime import _native
 from runtime._dispatch import Routes, Subscriber, execute, now_ns
 from runtime._events import Event, Name, canonical
+from runtime._importing import check_config, import_string
 from runtime._inline import Inline
 from runtime._mailbox import Mailbox, MailboxStatistics, Policy
 from runtime._spans import describe
@@ -32,14 +33,16 @@ GAVE_UP = "telemetry.handler.gave_up"
 
 State = Literal["waiting", "running", "gave_up"]
 OnFailure = Literal["restart", "detach"]
-CARRIERS = ("thread", "green", "inline")
+CARRIERS = ("thread", "green", "process", "inline")
 
 
 class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of `attach`.
 
-    `carrier`: where the handler runs, `thread` (may block), `green` (cooperative, on the runtime's hub) or `inline` (in
-    the emitter itself, guarded).
+    `carrier`: where the handler runs, `thread` (may block), `green` (cooperative, on the runtime's hub), `process` (an
+    interpreter of its own, which imports the handler, a function of a module's top level or "package.module:function",
+    and may crash as hard as it likes: each event is handled at most once; events and config travel as msgpack, other
+    objects as the text "repr: …"; context variables stay behind) or `inline` (in the emitter itself, guarded).
     `capacity`: events that may wait (default 10,000); `policy` when full: drop_newest, drop_oldest, sample, block
     (`block_s`: how long the emitter may then wait). `on_failure`: `restart` (the actor is restarted, after a pause that
     grows; more than `max_restarts` in `max_seconds` and it is parked as gave_up) or `detach` (telemetry's own rule).
@@ -77,7 +80,7 @@ class HandlerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     event: str
-    handler: Handler
+    handler: Handler | str
     config: Any
     carrier: str
     state: State
@@ -102,14 +105,16 @@ class Attachment:
         "owner",
         "state",
         "subscriber",
+        "target",
     )
 
     def __init__(
-        self, id: str, events: tuple[str, ...], handler: Handler, config: Any, options: HandlerOptions
+        self, id: str, events: tuple[str, ...], handler: Any, config: Any, options: HandlerOptions, target: str = ""
     ) -> None:
         self.id = id
         self.events = events
         self.handler = handler
+        self.target = target
         self.config = config
         self.options = options
         self.mailbox = Mailbox(options.capacity, options.policy, block_s=options.block_s)
@@ -132,22 +137,22 @@ class Attachment:
         """Take it out of the table without waiting for its actor: for code that runs inside that actor, or in a finalizer."""
         table.discard(self)
 
-    def failed(self, event: Event, error: BaseException) -> None:
+    def failed(self, event: Event, error: BaseException, described: dict[str, Any] | None = None) -> None:
         """Keep the event that this handler failed on, and tell of the failure, once."""
         self.dead_letters.append(DeadLetter(event, "".join(traceback.format_exception(error)), Clock.system_ns()))
         if self.options.on_failure == "detach":
             # telemetry's rule and order: detached first, so that a failing failure handler cannot loop.
             self.detach_soon()
-        self.report(event, error)
+        self.report(event, error, described)
 
-    def report(self, event: Event, error: BaseException) -> None:
+    def report(self, event: Event, error: BaseException, described: dict[str, Any] | None = None) -> None:
         """Emit `telemetry.handler.failure`.
 
         Measurements {monotonic_time, system_time} (ns); metadata {event_name, handler_id, handler_config, kind, reason,
         stacktrace}.
         """
-        metadata = {"event_name": event.name, "handler_id": self.id, "handler_config": self.config, **describe(error)}
-        execute(FAILURE, _now(), metadata)
+        metadata = {"event_name": event.name, "handler_id": self.id, "handler_config": self.config}
+        execute(FAILURE, _now(), metadata | (described or describe(error)))
 
     def give_up(self) -> None:
         """Park it: route nothing more to it until `reattach`. Emits `telemetry.handler.gave_up`; does not wait."""
@@ -280,7 +285,7 @@ table = Table()
 """The process's handler table."""
 
 
-def attach(handler_id: str, event: Name, handler: Handler, config: Any = None, **options: Any) -> None:
+def attach(handler_id: str, event: Name, handler: Handler | str, config: Any = None, **options: Any) -> None:
     """Attach a handler to one event; see `attach_many`.
 
     >>> def log(event, measurements, metadata, config): ...
@@ -291,7 +296,7 @@ def attach(handler_id: str, event: Name, handler: Handler, config: Any = None, *
 
 
 def attach_many(
-    handler_id: str, events: Iterable[Name], handler: Handler, config: Any = None, **options: Any
+    handler_id: str, events: Iterable[Name], handler: Handler | str, config: Any = None, **options: Any
 ) -> None:
     """Attach one handler to several events.
 
@@ -316,13 +321,18 @@ def attach_many(
 
 
 def _attach(
-    handler_id: str, events: tuple[str, ...], handler: Handler, config: Any, options: Mapping[str, Any]
+    handler_id: str, events: tuple[str, ...], handler: Handler | str, config: Any, options: Mapping[str, Any]
 ) -> None:
     if not isinstance(handler_id, str) or not handler_id:
         raise expected("handler_id to be a non-empty string", handler_id)
-    if not callable(handler):
+    checked = _checked(options)
+    target = ""
+    if checked.carrier == "process":
+        target = import_string(handler)
+        check_config(config)
+    elif not callable(handler):
         raise expected("handler to be callable as handler(event, measurements, metadata, config)", handler)
-    attachment = Attachment(handler_id, events, handler, config, _checked(options))
+    attachment = Attachment(handler_id, events, handler, config, checked, target)
     owner = attachment.options.owner
     attachment.change(owner=None)
     table.add(attachment)

@@ -90,6 +90,7 @@ class Mailbox:
         "_batch",
         "_dropped",
         "_inflight",
+        "_lent",
         "limit",
         "_lock",
         "_room",
@@ -129,6 +130,7 @@ class Mailbox:
         self.limit = self._capacity_limit()
         self._batch: list[Any] | None = None
         self._inflight = 0
+        self._lent = False
         self._taken = 0
         self._dropped: Counter[str] | None = None
         self._sampled = 0
@@ -226,6 +228,7 @@ class Mailbox:
                 self._inflight = 0
             self.consumer = consumer
             self.idle = False
+            self._lent = False
 
     # A consumer that is killed while its thread runs may come here once more, after another has taken over. That is
     # why these check who asks, under the lock.
@@ -273,6 +276,19 @@ class Mailbox:
             self._inflight = len(batch)
             return batch
 
+    def lend(self, consumer: Consumer | None = None) -> list[Any]:
+        """Show the consumer what it will take next, so that another process can begin with it.
+
+        `close` leaves these to the consumer: it goes on taking what was begun, and `release` discards the rest.
+        """
+        with self._lock:
+            if self.consumer is not consumer:
+                return []
+            if not self._batch and self.load:
+                self._refill(self._batch_size()).reverse()
+            self._lent = bool(self._batch)
+            return (self._batch or [])[::-1]
+
     def settle(self, consumer: Consumer | None, *, failed: bool = False, count: int = 1) -> bool:
         """Account for what was taken; False when another incarnation has taken over and accounts for it."""
         with self._lock:
@@ -293,13 +309,19 @@ class Mailbox:
                 self._inflight = 0
                 self.consumer = None
                 self.idle = False
+                self._lent = False
+                if self.closed:
+                    self.discarded += len(self._batch or ())
+                    self._batch = None
 
     def close(self) -> list[Any]:
         """Accept nothing more and hand out what still waits, counted as discarded."""
         with self._lock:
             self.limit = _CLOSED
-            left = (self._batch or [])[::-1]
-            self._batch = None
+            left: list[Any] = []
+            if not self._lent:
+                left = (self._batch or [])[::-1]
+                self._batch = None
             waiting = self.load[:]
             del self.load[: len(waiting)]
             self._taken += len(waiting)
@@ -333,8 +355,8 @@ class Mailbox:
 
     def pending(self) -> int:
         """Count what waits or is being handled."""
-        waiting = 0 if self.closed else len(self.load) + len(self._batch or ())
-        return waiting + self._inflight
+        waiting = 0 if self.closed else len(self.load)
+        return waiting + len(self._batch or ()) + self._inflight
 
     def oldest(self) -> Any:
         """Peek at the message that has waited longest, or EMPTY."""

@@ -13,6 +13,7 @@ gives the GIL away every 100 µs of work while other threads are about (see `yie
 
 from __future__ import annotations
 
+import atexit
 import heapq
 import itertools
 import random
@@ -39,6 +40,7 @@ from runtime.errors import BeamstalkError
 BLOCKED = "runtime.scheduler.blocked"
 YIELD_NS = 100_000
 _OTHERS_NS = 1_000
+_INTERRUPT_S = 0.5
 _LOOP_SLICE_NS = 3_000_000
 _POOL = 64
 BLOCKED_NS = 100_000_000
@@ -71,6 +73,10 @@ class SchedulerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     greenlets: int
     pooled: int
     blocked_ns: int
+
+
+class Interrupted(greenlet.GreenletExit):
+    """Raised inside an actor that holds the hub while the scheduler is to end."""
 
 
 class Worker(greenlet.greenlet):
@@ -178,7 +184,12 @@ class Scheduler:
     def stop(self, timeout_s: float = 5.0) -> bool:
         """End the thread; False when it does not come to an end in time (an actor holds the hub)."""
         self.post(self._leave)
-        return self._exited.wait(timeout_s)
+        if self._exited.wait(timeout_s):
+            return True
+        # An actor that computes without end. It must not go on while the interpreter exits: CPython ends threads that ask
+        # for the GIL then by unwinding their stack, and that of a greenlet cannot be unwound.
+        _native.interrupt(self._thread_id or 0, Interrupted)
+        return self._exited.wait(_INTERRUPT_S)
 
     def activate(self, activity: Activity) -> None:
         """Give an actor a greenlet soon."""
@@ -241,8 +252,9 @@ class Scheduler:
         self._main = greenlet.getcurrent()
         self._async = hub.loop.async_()
         self._async.start(self._pump)
-        # Around the loop's wait for I/O: what lies between two waits is how long somebody holds the hub.
-        before, after = hub.loop.prepare(), hub.loop.check()
+        # Around the loop's wait for I/O: what lies between two waits is how long somebody holds the hub. gevent runs its
+        # callbacks, our pump among them, in a prepare watcher of its own; ours must come after that one.
+        before, after = hub.loop.prepare(priority=hub.loop.MINPRI), hub.loop.check(priority=hub.loop.MAXPRI)
         before.start(self._loop_waits)
         after.start(self._loop_runs)
         self._loop_timer = hub.loop.timer(0)
@@ -333,7 +345,10 @@ class Scheduler:
 
     def _unpark(self) -> None:
         self._parked = False
-        self._async.send()
+        try:
+            self._async.send()
+        except ValueError:
+            return  # the scheduler has just stopped, and destroyed its loop
 
     def _pump(self) -> None:
         """Run what is ready. A loop callback, so it is the hub's own greenlet that runs here."""
@@ -440,6 +455,7 @@ now_ns: Callable[[], int] = Clock.monotonic_ns
 """The monotonic time of the running scheduler's clock."""
 
 _scheduler: Scheduler | None = None
+_exit_registered = False
 _start_lock = _native.allocate_lock()
 
 
@@ -451,16 +467,25 @@ def scheduler() -> Scheduler:
 
 def start(clock: Clock | None = None, seed: int | None = None) -> Scheduler:
     """Start the process's scheduler; one that runs already is kept when no clock and no seed are asked for."""
-    global _scheduler, now_ns
+    global _scheduler, now_ns, _exit_registered
     with _start_lock:
         if _scheduler is None or clock is not None or seed is not None:
             if _scheduler is not None:
                 raise BeamstalkError("expected the scheduler to be stopped, got: a running one. Stop it first")
             new = Scheduler(clock, seed)
             new.start()
+            if _scheduler is None and not _exit_registered:
+                atexit.register(_at_exit)
+                _exit_registered = True
             _scheduler = new
             now_ns = new.clock.monotonic_ns
         return _scheduler
+
+
+def _at_exit() -> None:
+    """End the thread before the interpreter does; the stopped scheduler stays, so that nobody starts another."""
+    if _scheduler is not None:
+        _scheduler.stop(_INTERRUPT_S)
 
 
 def stop(timeout_s: float = 5.0) -> bool:

@@ -118,13 +118,18 @@ class Span:
                 with Span(prefix, given):
                     inner = function(*args, **kwargs)
                     try:
-                        sent = None
+                        step = inner.asend(None)
                         while True:
                             try:
-                                item = await inner.asend(sent)
+                                item = await step
                             except StopAsyncIteration:
                                 return
-                            sent = yield item
+                            try:
+                                step = inner.asend((yield item))
+                            except GeneratorExit:
+                                raise
+                            except BaseException as thrown:  # noqa: BLE001 - it is for the function, as with `yield from`
+                                step = inner.athrow(thrown)
                     finally:
                         await inner.aclose()
 

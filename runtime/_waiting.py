@@ -7,6 +7,7 @@ from any thread, before or after the wait. The hub's own greenlet (a loop callba
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -76,7 +77,10 @@ class HostHubWaiter:
 
     def wake(self) -> None:
         self._woken = True
-        self._async.send_ignoring_arg(None)
+        if self._greenlet is not None:
+            # Nobody waits any more when the host has destroyed its loop meanwhile.
+            with contextlib.suppress(ValueError):
+                self._async.send_ignoring_arg(None)
 
     def _resume(self) -> None:
         if self._greenlet is not None:

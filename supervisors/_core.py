@@ -45,7 +45,7 @@ class Retry:
 class Child:
     """One child of a supervisor; `ref` is its last one while restarting. Small: there may be 100,000."""
 
-    __slots__ = ("args", "backoff", "ref", "retry", "spec")
+    __slots__ = ("args", "backoff", "ref", "retry", "spec", "starts")
 
     def __init__(self, spec: ChildSpec, args: tuple[Any, ...] = ()) -> None:
         self.spec = spec
@@ -53,6 +53,7 @@ class Child:
         self.ref: ActorRef[Any] | None = None
         self.retry: Retry | None = None
         self.backoff: Backoff | None = None
+        self.starts = 0
 
     @property
     def running(self) -> bool:
@@ -143,6 +144,8 @@ class SupervisorCore(Actor, Generic[R]):
         if isinstance(message, Call):
             try:
                 return getattr(self, f"_call_{message.name}")(*message.args)
+            except Exit:
+                raise
             except BeamstalkError as error:
                 return Refused(error)
         if not isinstance(message, Retry):
@@ -212,6 +215,8 @@ class SupervisorCore(Actor, Generic[R]):
                 raise
             raise StartError(spec.id, error.reason if isinstance(error, Exit) else error) from error
         self._place(child, ref)
+        ref._actor.restarts = child.starts
+        child.starts += 1
         _reports.progress(self._label(), spec, ref)
         return True
 

@@ -67,7 +67,7 @@ class Backoff:
     >>> backoff = Backoff(tenacity.wait_exponential(multiplier=1, max=10), reset_after_s=60)
     >>> [backoff.next_delay_s(now_ns=0, reason="boom") for _ in range(5)]
     [1.0, 2.0, 4.0, 8.0, 10.0]
-    >>> backoff.next_delay_s(now_ns=61_000_000_000, reason="boom")
+    >>> backoff.next_delay_s(now_ns=71_000_000_000, reason="boom")
     1.0
     """
 

@@ -42,6 +42,7 @@ from supervisors.telemetry import Telemetry
 __all__ = ["Application"]
 
 DRAIN_S = 5.0
+_GRACE_S = 0.5
 _running: Application | None = None
 _lock = _native.RLock()
 
@@ -184,7 +185,10 @@ class Application:
             self.stop()
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every handler and the aggregator have handled what was emitted so far; False when time is over."""
+        """Wait until every handler has handled what was emitted so far; False when time is over.
+
+        The aggregator needs no waiting: it records what waits before it answers a reporter.
+        """
         deadline = time.monotonic() + (self.drain_s if timeout is None else timeout)
         while True:
             busy = [a for a in table.all() if a.state == "running" and a.mailbox.pending()]
@@ -229,14 +233,16 @@ class Application:
         top, self._top = self._top, None
         if self._telemetry is not None:
             self._telemetry.close()
-        if top is not None:
-            for ref in _process_table.processes():
-                if _descends(ref, top):
-                    ref.kill()
-                    with contextlib.suppress(pykka.Timeout):
-                        ref.wait(1.0)
-        if _process_table.count() == 0:
-            _scheduler.stop()
+        left = [ref for ref in _process_table.processes() if top is not None and _descends(ref, top)]
+        for ref in left:
+            ref.kill()
+        # Killing is done by the hub; one that is blocked for good must not hold us as well.
+        deadline = time.monotonic() + _GRACE_S
+        for ref in left:
+            with contextlib.suppress(pykka.Timeout):
+                ref.wait(max(deadline - time.monotonic(), 0))
+        if _process_table.count() == 0 or time.monotonic() > deadline:
+            _scheduler.stop(_GRACE_S)
         with _lock:
             if _running is self:
                 _running = None

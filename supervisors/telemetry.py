@@ -22,7 +22,7 @@ from tenacity import wait_exponential
 
 from actors import _registry as registry
 from actors import current_actor, whereis
-from actors._handler import start_handler
+from actors._carriers import start_handler
 from actors._series import SeriesStore
 from actors.aggregator import NAME as AGGREGATOR
 from actors.aggregator import Aggregator, aggregator_mailbox

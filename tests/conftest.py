@@ -20,6 +20,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from actors import processes as living_actors
+
 # A deadline per example would be a timed assertion, and shared machines have slow moments.
 hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
@@ -58,7 +60,12 @@ def processes() -> dict[object, str]:
     return {pid: what for pid, what in found.items() if not _is_multiprocessing_helper(what)}
 
 
-WATCHED: tuple[Callable[[], dict[object, str]], ...] = (threads, sockets, processes)
+def actors() -> dict[object, str]:
+    """Every living actor, those of an application that was not stopped too."""
+    return {ref: f"actor {ref}" for ref in living_actors()}
+
+
+WATCHED: tuple[Callable[[], dict[object, str]], ...] = (threads, sockets, processes, actors)
 """What must not outlive a test: each answers what is there now, as {identity: description}."""
 
 
@@ -94,6 +101,8 @@ def _nothing_left_over() -> Iterator[None]:
     deadline = time.monotonic() + GRACE_S
     while left := _left_over(before):
         if time.monotonic() > deadline:
+            for ref in living_actors():
+                ref.kill()  # so that one leak fails one test
             pytest.fail(f"expected to leave nothing behind, got: {'; '.join(left)}", pytrace=False)
         multiprocessing.active_children()  # reaps those that have ended
         gc.collect()  # a socket that only a reference cycle holds is closed here, with a ResourceWarning that fails too
@@ -109,7 +118,7 @@ def session_leaves_nothing_behind() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def test_leaves_nothing_behind() -> Iterator[None]:
-    """Fail the test that leaves a thread, socket or process behind."""
+    """Fail the test that leaves a thread, socket, process or actor behind."""
     with _nothing_left_over():
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ CONFTEST = Path(__file__).with_name("conftest.py")
 
 LEAKS = """
 import socket, subprocess, sys, threading
+from actors import Actor
 
 kept = []
 release = threading.Event()
@@ -32,18 +34,24 @@ def test_socket_in_a_reference_cycle():
 def test_process():
     kept.append(subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE))
 
+def test_actor():
+    kept.append(Actor.start())
+
 def test_clean():
     with socket.create_server(("127.0.0.1", 0)):
         subprocess.run([sys.executable, "-c", ""], check=True)
     thread = threading.Thread(target=print)
     thread.start()
     thread.join()
+    Actor.start().stop()
 
 def test_frees_what_the_others_kept():
     release.set()
     for each in kept:
         if isinstance(each, subprocess.Popen):
             each.communicate()
+        elif hasattr(each, "stop"):
+            each.stop()
         else:
             each.close()
 """
@@ -54,7 +62,8 @@ def run_pytest(directory: Path, source: str) -> str:
     (directory / "test_it.py").write_text(source)
     command = [sys.executable, "-m", "pytest", "-rA", "-W", "error", "-p", "no:cacheprovider", "-c", "/dev/null"]
     command += ["--rootdir", ".", "."]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60)
+    environment = os.environ | {"PYTHONPATH": str(CONFTEST.parents[1])}
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr
 
 
@@ -62,7 +71,9 @@ def test_each_kind_of_leak_fails_the_test_that_left_it(tmp_path: Path) -> None:
     output = run_pytest(tmp_path, LEAKS)
 
     failed = set(re.findall(r"^(?:ERROR|FAILED) test_it.py::(\w+)", output, re.MULTILINE))
-    assert failed == {"test_thread", "test_socket", "test_socket_in_a_reference_cycle", "test_process"}, output
+    assert failed == {"test_thread", "test_socket", "test_socket_in_a_reference_cycle", "test_process", "test_actor"}, (
+        output
+    )
     assert re.search(r"expected to leave nothing behind, got: thread 'left-behind'", output)
     assert re.search(r"expected to leave nothing behind, got: socket AF_INET SOCK_STREAM \('127.0.0.1', \d+\)", output)
     assert re.search(

@@ -2,40 +2,14 @@
 
 Events are an API: whoever attaches a handler reads this page. A span `p` emits `p.start`, then `p.stop` or
 `p.exception`; its stop and exception carry the metadata of the start, and what was added until then. A metadata field
-whose type admits None may be absent. The platform does not read this declaration; the test suite holds the platform
-to it.
+whose type admits None may be absent.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-START = {"monotonic_time": "ns", "system_time": "ns"}
-STOP = {"duration": "ns", "monotonic_time": "ns"}
-"""Measurements of every span's start, and of its stop and exception."""
-
-
-class Declared(msgspec.Struct, frozen=True, kw_only=True):
-    """One event, or one span: `metadata` is then that of the start, `stop` what is added by its end."""
-
-    name: str
-    description: str
-    measurements: dict[str, str] = {}
-    metadata: dict[str, Any] = {}
-    is_span: bool = False
-    stop: dict[str, Any] = {}
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names under which it can be heard.
-
-        >>> Declared(name="shop.order", description="An order.", is_span=True).names()
-        ('shop.order.start', 'shop.order.stop', 'shop.order.exception')
-        """
-        if not self.is_span:
-            return (self.name,)
-        return tuple(f"{self.name}.{phase}" for phase in ("start", "stop", "exception"))
+from runtime.catalogue import Declared
 
 
 def _event(name: str, description: str, measurements: dict[str, str] | None = None, /, **metadata: Any) -> Declared:
@@ -119,8 +93,8 @@ CATALOGUE: tuple[Declared, ...] = (
         "label.submit",
         "A labeler submitted values. Values that do not fit stop with `validation_errors` > 0.",
         {"assignment_id": str, "labeler_id": str, "queue_id": str},
-        schema_version_id=str | None,
-        validation_errors=int | None,
+        schema_version_id=str,
+        validation_errors=int,
     ),
     _event(
         "label.validation_failed",
@@ -136,9 +110,9 @@ CATALOGUE: tuple[Declared, ...] = (
         "agreement.compute",
         "A sample was scored on each of its dimensions.",
         {"sample_id": str, "queue_id": str},
-        metric=str | None,
-        n_raters=int | None,
-        dimensions=int | None,
+        metric=str,
+        n_raters=int,
+        dimensions=int,
     ),
     _event(
         "agreement.low_score",
@@ -154,18 +128,18 @@ CATALOGUE: tuple[Declared, ...] = (
         "agreement.batch_recompute",
         "All samples of a queue were scored again.",
         {"queue_id": str},
-        samples_processed=int | None,
+        samples_processed=int,
     ),
     # -- export ------------------------------------------------------------------------------------------------------
     _span(
         "export.generate",
         "Labels were written to a file.",
         {"queue_id": str, "format": str, "export_id": str},
-        row_count=int | None,
-        file_size_bytes=int | None,
-        sha256_hash=str | None,
-        schema_version_id=str | None,
-        output_path=str | None,
+        row_count=int,
+        file_size_bytes=int,
+        sha256_hash=str,
+        schema_version_id=str,
+        output_path=str,
     ),
     _event(
         "export.progress",
@@ -213,7 +187,7 @@ CATALOGUE: tuple[Declared, ...] = (
         "policy.select_assignment",
         "A policy chose a sample for a labeler, or said why not.",
         {"policy_type": str, "queue_id": str, "labeler_id": str},
-        eligible_samples=int | None,
+        eligible_samples=int,
         sample_id=str | None,
         selected_sample_difficulty=float | None,
         refusal=str | None,
@@ -244,6 +218,3 @@ CATALOGUE: tuple[Declared, ...] = (
         to_version=str,
     ),
 )
-
-SPANS: tuple[str, ...] = tuple(declared.name for declared in CATALOGUE if declared.is_span)
-"""The prefixes of all spans: a metric defined on one of them listens to its stop."""

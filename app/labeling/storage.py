@@ -222,8 +222,7 @@ class Storage:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         connection.executescript(
             # A checkpoint waits for the disk; every 40 MB (10,000 pages) is often enough.
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=10000;"
-            "PRAGMA foreign_keys=ON"
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=10000;PRAGMA foreign_keys=ON"
         )
         return connection
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pykka
 
-from actors import Actor, ActorRef, Future
+from actors import Actor, ActorRef, Future, Ignore
 from app.training._terms import Computed, compute, regularizer_span
 from app.training.gradients import Array
 from app.training.regularizers import Regularizer, RegularizerError
@@ -73,8 +73,16 @@ class _Run:
 
     def start(self, data: object, at: Array, track_grad_norms: bool) -> None:
         """Start the actor, and let it compute."""
-        self._ref = _Worker.start(self)
-        self._reply = self._ref.ask((data, at, track_grad_norms), block=False)
+        self._reply = _Worker.start(self).ask((data, at, track_grad_norms), block=False)
+
+    def adopt(self, ref: ActorRef[_Worker]) -> bool:
+        """Remember the actor that is just starting; False when nobody waits for it any more.
+
+        The actor calls this, for an interrupt may take its ref from who started it.
+        """
+        with self._closing:
+            self._ref = ref
+            return self.outcome is None
 
     def compute(self, data: object, at: Array, track_grad_norms: bool) -> None:
         """Compute in this thread, inside the span, and close it."""
@@ -123,6 +131,10 @@ class _Worker(Actor):
     def __init__(self, run: _Run) -> None:
         super().__init__()
         self._run = run
+
+    def on_start(self) -> None:
+        if not self._run.adopt(self.actor_ref):
+            raise Ignore
 
     def on_receive(self, message: tuple[object, Array, bool]) -> None:
         self._run.compute(*message)

@@ -1,15 +1,16 @@
 """The event catalogue of the training telemetry, and the version of its structures.
 
 Events are an API: whoever attaches a handler reads this page; the test suite holds the code to it. In a span,
-`measurements` are what its stop adds to the duration, and None where there is no number. Owns `SCHEMA_VERSION`: one
-number for the published JSON Schema of `app.training.outputs`, bumped on every change of a structure.
+`measurements` are what its stop adds to the duration, and None where there is no number; a changed event gets a new
+`version`. Owns `SCHEMA_VERSION`: one number for the published JSON Schema of `app.training.outputs`, bumped on every
+change of a structure.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from app.labeling.events import Declared
+from runtime.catalogue import Declared
 
 __all__ = ["CATALOGUE", "SCHEMA_VERSION"]
 

@@ -213,7 +213,7 @@ class Courier:
         except SpoolUnavailable:
             return _SPOOL_WAIT_S
         if not lease.records:
-            return self._batching.max_age_s  # others hold what there is
+            return self._batching.max_age_s  # others hold what there is; their leases may run out
         return self._deliver(lease)
 
     def _due_s(self) -> float | None:

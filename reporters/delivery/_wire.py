@@ -114,7 +114,7 @@ class Wire:
             raise Cut("stopped")
         left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
         if left_s <= 0:
-            raise TimeoutError(f"no complete answer within {self._timeout_s:g} s")
+            raise self._over()
         return left_s
 
     def _shake_hands(self) -> None:
@@ -142,11 +142,20 @@ class Wire:
     def _send(self, data: bytes | memoryview) -> None:
         if data:
             self._sock.settimeout(self._left_s())
-            self._sock.sendall(data)
+            try:
+                self._sock.sendall(data)
+            except TimeoutError:
+                raise self._over() from None
 
     def _receive(self, buffer: Any) -> Any:
         self._sock.settimeout(self._left_s())
-        return buffer[: self._sock.recv_into(buffer)]
+        try:
+            return buffer[: self._sock.recv_into(buffer)]
+        except TimeoutError:
+            raise self._over() from None
+
+    def _over(self) -> TimeoutError:
+        return TimeoutError(f"no complete answer within {self._timeout_s:g} s")
 
 
 class _Reader(io.RawIOBase):

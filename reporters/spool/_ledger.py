@@ -124,7 +124,7 @@ class Ledger:
         """Say what waits on disk in a class, as of the last commit."""
         with self._lock:
             usage = self._usage.get(name)
-            return Pending() if usage is None else Pending(usage.rows - usage.leased, usage.bytes, usage.oldest_ns)
+            return Pending() if usage is None else Pending(usage.rows, usage.bytes, usage.oldest_ns)
 
     def statistics(self) -> SpoolStatistics:
         """Close the books for a moment and copy them."""

@@ -101,7 +101,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """What waits on disk in one class, leased records not counted. `oldest_ns`: when the first was created, or 0."""
+    """What is on disk in one class, leased records included. `oldest_ns`: when the first was created, or 0."""
 
     rows: int = 0
     bytes: int = 0

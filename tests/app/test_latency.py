@@ -1,8 +1,8 @@
 from app.latency import TimedEmit
-from tests.app.conftest import Emitted
+from runtime.testing import Capture
 
 
-def test_an_emission_passes_through_and_is_measured(emitted: Emitted) -> None:
+def test_an_emission_passes_through_and_is_measured(emitted: Capture) -> None:
     emit = TimedEmit()
 
     emit("anvil.queue.created", {}, {"queue_id": "q1"})

@@ -11,7 +11,7 @@ from app.labeling.export import read_manifest
 from app.labeling.lexicon import Token
 from app.labeling.storage import Storage
 from app.replay import Pace, Replay, open_platform
-from tests.app.conftest import Emitted
+from runtime.testing import Capture
 
 
 def new_replay(storage: Storage, tokens: list[Token], **options: Any) -> Replay:
@@ -37,7 +37,7 @@ def sweeping(storage: Storage) -> Iterator[list[Replay]]:
     thread.join()
 
 
-def test_every_rating_becomes_a_label_of_its_rater(storage: Storage, emitted: Emitted) -> None:
+def test_every_rating_becomes_a_label_of_its_rater(storage: Storage, emitted: Capture) -> None:
     tokens = lexicon.load(30)
 
     run = new_replay(storage, tokens)
@@ -54,7 +54,7 @@ def test_every_rating_becomes_a_label_of_its_rater(storage: Storage, emitted: Em
     assert len(accepted) == 300
 
 
-def test_the_first_extreme_rating_is_refused_and_widens_the_schema_once(storage: Storage, emitted: Emitted) -> None:
+def test_the_first_extreme_rating_is_refused_and_widens_the_schema_once(storage: Storage, emitted: Capture) -> None:
     run = new_replay(storage, lexicon.load(60))
     run.run()
 
@@ -65,7 +65,7 @@ def test_the_first_extreme_rating_is_refused_and_widens_the_schema_once(storage:
 
 
 def test_whoever_walks_away_finishes_at_the_second_attempt(
-    storage: Storage, emitted: Emitted, sweeping: list[Replay]
+    storage: Storage, emitted: Capture, sweeping: list[Replay]
 ) -> None:
     run = new_replay(storage, lexicon.load(10), abandon=0.2)
     sweeping.append(run)
@@ -82,7 +82,7 @@ def test_whoever_walks_away_finishes_at_the_second_attempt(
 
 
 def test_the_conclusion_is_the_agreement_two_exports_and_an_archive(
-    storage: Storage, emitted: Emitted, tmp_path: Path
+    storage: Storage, emitted: Capture, tmp_path: Path
 ) -> None:
     tokens = lexicon.load(50)
     run = new_replay(storage, tokens)
@@ -99,7 +99,7 @@ def test_the_conclusion_is_the_agreement_two_exports_and_an_archive(
     assert len(emitted.of("anvil.agreement.low_score")) > 0
 
 
-def test_the_gate_is_tried_before_anybody_works(storage: Storage, emitted: Emitted) -> None:
+def test_the_gate_is_tried_before_anybody_works(storage: Storage, emitted: Capture) -> None:
     new_replay(storage, lexicon.load(1))
 
     assert [event.metadata["reason"] for event in emitted.of("anvil.auth.login_failed")] == ["invalid_token"]

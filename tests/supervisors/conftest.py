@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from loguru import logger
 
 from actors import ActorRef
 from runtime.testing import capture_events, fake_clock
-from tests.supervisors.house import House
+from tests.supervisors.house import House, Run
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def house() -> Iterator[House]:
 
 
 @pytest.fixture
-def run(house: House) -> Iterator[Callable[..., Any]]:
+def run(house: House) -> Iterator[Run]:
     """Start supervisors that are killed after the test: `run(Supervisor, children=[…])`."""
     started: list[ActorRef[Any]] = []
 

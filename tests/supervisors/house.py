@@ -7,13 +7,17 @@ no test needs to sleep. The fixtures `house` and `run` are in `conftest.py`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from actors import Actor, ActorRef, Ignore
 from runtime.clock import FakeClock
 from runtime.errors import Exit
 from runtime.testing import Capture
-from supervisors import ChildSpec, DynamicSupervisorRef, SupervisorRef
+from supervisors import ChildSpec
+
+Run = Callable[..., Any]
+"""The type of the fixture `run`."""
 
 
 class Crash(Exception):
@@ -76,7 +80,8 @@ class House:
         self.journal: list[str] = []
         self.starts: Counter[str] = Counter()
         self.outcomes: dict[str, list[str]] = {}
-        self.logged: list[dict[str, Any]] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.logged: list[Any] = []
 
     def spec(self, label: str, worker: type[Worker] = Worker, **options: Any) -> ChildSpec:
         """Build the spec of a worker."""
@@ -93,9 +98,14 @@ class House:
 
     def end_together(self, reasons: dict[ActorRef[Any], Any]) -> None:
         """Have workers end, each with its reason, before anybody hears of any of them."""
+
         # An actor does not give way between its tells, so all of them are there before the first is handled.
+        def tell_all() -> None:
+            for ref, reason in reasons.items():
+                ref.tell(Exit(reason))
+
         errand = Errand.start()
-        errand.ask(lambda: [ref.tell(Exit(reason)) for ref, reason in reasons.items()])
+        errand.ask(tell_all)
         errand.stop()
         self.quiet()
 
@@ -114,14 +124,14 @@ class House:
         return [(report["context"], report["reason"]) for report in self.events("supervisors.report")]
 
 
-def child(supervisor: SupervisorRef, child_id: Any) -> ActorRef[Any]:
+def child(supervisor: Any, child_id: Any) -> Any:
     """Return the running child of that id."""
     found = {entry.id: entry.child for entry in supervisor.which_children()}[child_id]
     assert isinstance(found, ActorRef), found
     return found
 
 
-def standing(supervisor: SupervisorRef | DynamicSupervisorRef) -> dict[Any, str]:
+def standing(supervisor: Any) -> dict[Any, str]:
     """Say where each child stands: running, down or restarting."""
     return {
         entry.id: "down" if entry.child is None else "restarting" if entry.child == "restarting" else "running"

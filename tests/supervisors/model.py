@@ -1,6 +1,6 @@
 """OTP's supervisor rules as a small pure model: a state and an operation give a new state, a result and a log.
 
-Read from OTP's own `supervisor.erl` and from `spec/supervision.md`, and written without looking at our supervisors: it
+Read from OTP's own `supervisor` and its documentation, and written without looking at our supervisors: it
 shares no code with them, imports nothing of ours, knows no actors and no clock (the time is part of the state, in
 seconds). `replay(script)` gives the lines that `tests/supervisors/script.py` must print for the same script.
 Beyond the script format it knows two things for the property tests: a child of type "supervisor" may have "children"
@@ -199,7 +199,8 @@ def all_sups(sup: Sup) -> Iterator[Sup]:
 
 def start_one(state: State, child: Child) -> bool:
     """Start a child: True if it runs, False if it said ignore; its n-th start has its n-th outcome."""
-    child_id, outcomes = child.spec["id"], child.spec["starts"]
+    child_id: str = child.spec["id"]
+    outcomes: list[str] = child.spec["starts"]
     state.starts[child_id] = number = state.starts.get(child_id, 0) + 1
     outcome = outcomes[min(number, len(outcomes)) - 1]
     if outcome == "ok" and "children" in child.spec:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -15,36 +14,32 @@ from runtime.testing import fake_clock
 from tests.supervisors import model, script, strategies
 
 
-@pytest.fixture(scope="module", autouse=True)
-def scheduler() -> Iterator[None]:
-    """A scheduler whose time stands still."""
-    with fake_clock():
-        yield
-
-
 def real(lines: Any) -> Any:
     """What the lines are once they have been through JSON."""
     return json.loads(json.dumps(lines))
 
 
+def compare(a_script: dict[str, Any], seed: int | None = None) -> None:
+    with fake_clock(seed):
+        assert real(list(script.replay(a_script))) == list(model.replay(a_script))
+
+
 @given(strategies.scripts())
 @settings(max_examples=150)
 def test_scripts_come_out_as_the_model_says(a_script: dict[str, Any]) -> None:
-    assert real(list(script.replay(a_script))) == list(model.replay(a_script))
+    compare(a_script)
 
 
 @given(strategies.scripts(strategies.trees()))
 @settings(max_examples=150)
 def test_scripts_over_trees_come_out_as_the_model_says(a_script: dict[str, Any]) -> None:
-    assert real(list(script.replay(a_script))) == list(model.replay(a_script))
+    compare(a_script)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@given(a_script=strategies.scripts(strategies.trees()))
-@settings(max_examples=50)
-def test_the_order_in_which_actors_are_served_does_not_matter(seed: int, a_script: dict[str, Any]) -> None:
-    with fake_clock(seed):
-        assert real(list(script.replay(a_script))) == list(model.replay(a_script))
+@given(strategies.scripts(strategies.trees()), st.integers(0, 100))
+@settings(max_examples=150)
+def test_the_order_in_which_actors_are_served_does_not_matter(a_script: dict[str, Any], seed: int) -> None:
+    compare(a_script, seed)
 
 
 class Trees(RuleBasedStateMachine):
@@ -53,10 +48,15 @@ class Trees(RuleBasedStateMachine):
     playing: script.Replay | None = None
     alive = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.resources = contextlib.ExitStack()
+        self.resources.enter_context(fake_clock())
+
     @precondition(lambda self: not self.alive)
     @rule(tree=strategies.trees())
     def start(self, tree: dict[str, Any]) -> None:
-        self.teardown()
+        self.end()
         self.tree = tree
         self.number = 0
         self.playing = script.Replay(tree)
@@ -84,9 +84,13 @@ class Trees(RuleBasedStateMachine):
         assert real(line) == expected
         self.alive = line["alive"]
 
-    def teardown(self) -> None:
+    def end(self) -> None:
         if self.playing is not None:
             self.playing.close()
+
+    def teardown(self) -> None:
+        self.end()
+        self.resources.close()
 
 
 TestTrees = Trees.TestCase

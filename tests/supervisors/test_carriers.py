@@ -99,7 +99,7 @@ def test_children_are_restarted_on_every_carrier_under_supervisors_on_every_carr
 ) -> None:
     starts: queue.SimpleQueue[bool] = queue.SimpleQueue()
     spec = ChildSpec("a", (Fragile.options(carrier=carrier).start_link, (starts,)))
-    supervisor = Supervisor.options(carrier=of_supervisor).start(children=[spec])
+    supervisor: Any = Supervisor.options(carrier=of_supervisor).start(children=[spec])
     first = starts.get(timeout=PATIENCE_S)
 
     supervisor.which_children()[0].child.tell("crash")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +9,8 @@ import tenacity
 
 from runtime.errors import InvalidValue, NotFound, StartError
 from supervisors import ChildCounts, ChildSpec, DynamicSupervisor, MaxChildren
-from tests.supervisors.house import House, Stubborn, Worker, standing
+from tests.supervisors.house import House, Run, Stubborn, Worker, standing
 
-Run = Callable[..., Any]
 NORMAL = ["normal", "shutdown", ("shutdown", "why")]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,9 +10,7 @@ import tenacity
 
 from runtime.errors import InvalidValue, NotFound
 from supervisors import ChildSpec, PartitionSupervisor, Supervisor
-from tests.supervisors.house import House, Worker, child, standing
-
-Run = Callable[..., Any]
+from tests.supervisors.house import House, Run, Worker, child, standing
 
 
 def test_there_is_one_child_for_each_partition(house: House, run: Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +9,7 @@ from loguru import logger
 
 from runtime.errors import StartError
 from supervisors import ChildSpec, DynamicSupervisor, Supervisor, _reports
-from tests.supervisors.house import Crash, House, Stubborn, Worker, child
-
-Run = Callable[..., Any]
+from tests.supervisors.house import Crash, House, Run, Stubborn, Worker, child
 
 
 def test_a_supervisor_report_tells_supervisor_context_reason_and_offender(house: House, run: Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +9,8 @@ import tenacity
 
 from runtime.errors import AlreadyExists
 from supervisors import ChildCounts, ChildRestarting, DynamicSupervisor, Supervisor
-from tests.supervisors.house import House, child, standing
+from tests.supervisors.house import House, Run, child, standing
 
-Run = Callable[..., Any]
 TWO_SECONDS = tenacity.wait_fixed(2)
 
 

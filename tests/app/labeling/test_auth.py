@@ -4,7 +4,7 @@ import pytest
 from app.labeling.auth import LEAST_ROLE, ROLES, AccessDenied, Action, Denied, Gate, Identity, Issuer, Role
 from runtime.clock import FakeClock
 from runtime.errors import InvalidValue, NotFound
-from tests.app.conftest import Emitted
+from runtime.testing import Capture
 
 KEY = b"k" * 32
 ADA = Identity("ada", "t1")
@@ -22,14 +22,14 @@ def issuer(clock: FakeClock) -> Issuer:
     return Issuer("https://id.example.org", KEY, clock)
 
 
-def test_a_token_that_the_provider_signed_logs_its_subject_in(gate: Gate, issuer: Issuer, emitted: Emitted) -> None:
+def test_a_token_that_the_provider_signed_logs_its_subject_in(gate: Gate, issuer: Issuer, emitted: Capture) -> None:
     assert gate.login(issuer.issue("ada", "t1")) == ADA
 
     (event,) = emitted.of("anvil.auth.login_success")
     assert event.metadata == {"labeler_id": "ada", "provider": "oidc", "tenant_id": "t1"}
 
 
-def test_each_login_error_has_its_reason(gate: Gate, issuer: Issuer, clock: FakeClock, emitted: Emitted) -> None:
+def test_each_login_error_has_its_reason(gate: Gate, issuer: Issuer, clock: FakeClock, emitted: Capture) -> None:
     good = issuer.issue("ada", "t1", ttl_s=60)
     claims = {"sub": "ada", "tenant_id": "t1", "iss": "https://id.example.org", "exp": 9e9}
     unsigned = jwt.encode(claims, key="", algorithm="none")
@@ -77,7 +77,7 @@ def test_each_role_may_do_what_the_roles_below_it_may(gate: Gate, action: Action
     assert allowed == [False] * least + [True] * (len(ROLES) - least)
 
 
-def test_each_denial_has_its_reason(gate: Gate, clock: FakeClock, emitted: Emitted) -> None:
+def test_each_denial_has_its_reason(gate: Gate, clock: FakeClock, emitted: Capture) -> None:
     reasons = [gate.check(ADA, "submit_label", "q1"), gate.check(Identity("ada", "t2"), "submit_label", "q1")]
     gate.grant("q1", "ada", "labeler", expires_at_ns=clock.system_ns() + 10**9)
     reasons.append(gate.check(ADA, "export_data", "q1"))
@@ -110,7 +110,7 @@ def test_a_stranger_to_the_tenant_learns_nothing_about_membership(gate: Gate) ->
     assert gate.check(Identity("ada", "t2"), "submit_label", "q1") == Denied("tenant_mismatch")
 
 
-def test_an_allowed_access_is_an_event_too(gate: Gate, emitted: Emitted) -> None:
+def test_an_allowed_access_is_an_event_too(gate: Gate, emitted: Capture) -> None:
     gate.grant("q1", "ada", "labeler")
 
     gate.require(ADA, "request_assignment", "q1")

@@ -16,7 +16,7 @@ from app.labeling.schema import Field, Schema
 from app.labeling.storage import Storage
 from runtime.clock import FakeClock
 from runtime.errors import InvalidValue
-from tests.app.conftest import Emitted
+from runtime.testing import Capture
 
 NewQueue = Callable[..., Queue]
 
@@ -123,7 +123,7 @@ def test_the_same_labels_give_the_same_bytes(queue: Queue, tmp_path: Path) -> No
     assert len(hashes) == 1
 
 
-def test_an_empty_queue_gives_a_header_alone(new_queue: NewQueue, tmp_path: Path, emitted: Emitted) -> None:
+def test_an_empty_queue_gives_a_header_alone(new_queue: NewQueue, tmp_path: Path, emitted: Capture) -> None:
     manifest = export(new_queue(samples=0), tmp_path / "labels.csv", "csv")
 
     assert manifest.row_count == 0
@@ -133,7 +133,7 @@ def test_an_empty_queue_gives_a_header_alone(new_queue: NewQueue, tmp_path: Path
 
 
 def test_an_export_tells_its_progress_and_its_result(
-    new_queue: NewQueue, tmp_path: Path, emitted: Emitted, storage: Storage
+    new_queue: NewQueue, tmp_path: Path, emitted: Capture, storage: Storage
 ) -> None:
     queue = new_queue(samples=1250, labels_per_sample=2)
     for labeler in ("ada", "bob"):
@@ -163,7 +163,7 @@ def test_an_export_tells_its_progress_and_its_result(
     assert completed.metadata == {**about, "sha256_hash": manifest.sha256_hash}
 
 
-def test_personal_data_are_reported_once_per_field_and_kind(storage: Storage, tmp_path: Path, emitted: Emitted) -> None:
+def test_personal_data_are_reported_once_per_field_and_kind(storage: Storage, tmp_path: Path, emitted: Capture) -> None:
     queue = Queue.create(
         storage,
         QueueSettings(queue_id="q1", tenant_id="t1", policy_type="round_robin"),
@@ -187,7 +187,7 @@ def test_personal_data_are_reported_once_per_field_and_kind(storage: Storage, tm
 
 
 def test_an_export_that_cannot_be_written_fails_in_one_sentence_and_leaves_nothing(
-    queue: Queue, tmp_path: Path, emitted: Emitted
+    queue: Queue, tmp_path: Path, emitted: Capture
 ) -> None:
     with pytest.raises(ExportFailed, match=r"expected to write .*/nowhere/labels.csv, got: No such file or directory"):
         export(queue, tmp_path / "nowhere" / "labels.csv", "csv")

@@ -9,7 +9,7 @@ from app.labeling.schema import FieldError
 from app.labeling.storage import Storage
 from runtime.clock import FakeClock
 from runtime.errors import InvalidValue, NotFound
-from tests.app.conftest import Emitted
+from runtime.testing import Capture
 
 NewQueue = Callable[..., Queue]
 
@@ -21,7 +21,7 @@ def started(queue: Queue, labeler: str = "ada") -> Assignment:
 
 
 def test_an_accepted_label_is_kept_with_the_time_it_took(
-    new_queue: NewQueue, clock: FakeClock, storage: Storage, emitted: Emitted
+    new_queue: NewQueue, clock: FakeClock, storage: Storage, emitted: Capture
 ) -> None:
     queue = new_queue()
     assignment = started(queue)
@@ -54,7 +54,7 @@ def test_an_accepted_label_is_kept_with_the_time_it_took(
 
 
 def test_a_validation_failure_is_a_stop_and_the_labeler_may_try_again(
-    new_queue: NewQueue, storage: Storage, emitted: Emitted
+    new_queue: NewQueue, storage: Storage, emitted: Capture
 ) -> None:
     queue = new_queue()
     assignment = started(queue)
@@ -93,7 +93,7 @@ def test_the_last_label_completes_its_sample(new_queue: NewQueue) -> None:
 
 
 def test_a_label_that_comes_too_late_is_an_exception_and_not_kept(
-    new_queue: NewQueue, clock: FakeClock, storage: Storage, emitted: Emitted
+    new_queue: NewQueue, clock: FakeClock, storage: Storage, emitted: Capture
 ) -> None:
     queue = new_queue(assignment_timeout_s=10)
     assignment = started(queue)

@@ -5,7 +5,8 @@ import pytest
 
 from app.labeling.events import CATALOGUE
 from app.labeling.metrics import METRICS
-from runtime.metrics import Metric
+from runtime.catalogue import Catalogue
+from runtime.metrics import Metric, bind
 
 ADR_008 = {
     "anvil.queue.created.count": "counter",
@@ -21,8 +22,11 @@ ADR_008 = {
 }
 
 
+BOUND = bind(METRICS, Catalogue(CATALOGUE).span_prefixes)
+
+
 def metric(name: str) -> Metric:
-    return next(metric for metric in METRICS if metric.name == name)
+    return next(metric for metric in BOUND if metric.name == name)
 
 
 def test_all_ten_published_metrics_are_there_and_the_one_that_the_alert_needs() -> None:
@@ -33,11 +37,13 @@ def test_all_ten_published_metrics_are_there_and_the_one_that_the_alert_needs() 
 
 @pytest.mark.parametrize("name", [metric.name for metric in METRICS])
 def test_every_metric_listens_to_an_event_that_is_emitted_and_tags_with_what_that_tells(name: str) -> None:
-    declared = {heard: one for one in CATALOGUE for heard in one.names()}[metric(name).event_name]
+    event_name = metric(name).event_name
+    declared = Catalogue(CATALOGUE).get(event_name)
+    assert declared is not None
 
     tags = metric(name).tags
     assert isinstance(tags, tuple)
-    assert set(tags) <= {*declared.metadata, *declared.stop}
+    assert set(tags) <= set(declared.shape(event_name)[1])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from app.labeling.schema import Field, Schema
 from app.labeling.storage import Storage
 from runtime.clock import FakeClock
 from runtime.errors import AlreadyExists, InvalidValue, NotFound
-from tests.app.conftest import SCHEMA, Emitted
+from runtime.testing import Capture
+from tests.app.conftest import SCHEMA
 
 NewQueue = Callable[..., Queue]
 
@@ -28,7 +29,7 @@ def label(queue: Queue, labeler: str, valence: int = 1) -> Accepted:
     return accepted
 
 
-def test_a_new_queue_is_active_and_tells_what_it_is(new_queue: NewQueue, emitted: Emitted) -> None:
+def test_a_new_queue_is_active_and_tells_what_it_is(new_queue: NewQueue, emitted: Capture) -> None:
     queue = new_queue(labels_per_sample=2)
 
     assert queue.status == "active"
@@ -59,7 +60,7 @@ def test_a_sample_gets_no_more_labels_than_it_has_seats(new_queue: NewQueue) -> 
     assert queue.dispatch("cyd") == Refused("no_samples_available")
 
 
-def test_asking_again_before_starting_gives_the_same_assignment(new_queue: NewQueue, emitted: Emitted) -> None:
+def test_asking_again_before_starting_gives_the_same_assignment(new_queue: NewQueue, emitted: Capture) -> None:
     queue = new_queue()
 
     assert queue.dispatch("ada") == queue.dispatch("ada")
@@ -81,7 +82,7 @@ def test_a_dispatch_that_starts_gives_work_in_progress(new_queue: NewQueue, stor
     assert storage.assignments("q1") == begun
 
 
-def test_a_dispatch_tells_what_it_found(new_queue: NewQueue, emitted: Emitted) -> None:
+def test_a_dispatch_tells_what_it_found(new_queue: NewQueue, emitted: Capture) -> None:
     queue = new_queue(samples=3)
 
     assignment = queue.dispatch("ada")
@@ -110,7 +111,7 @@ def test_a_dispatch_tells_what_it_found(new_queue: NewQueue, emitted: Emitted) -
     assert selected.metadata["selected_sample_difficulty"] == 0.5
 
 
-def test_a_refused_dispatch_is_a_stop_with_its_reason(new_queue: NewQueue, emitted: Emitted) -> None:
+def test_a_refused_dispatch_is_a_stop_with_its_reason(new_queue: NewQueue, emitted: Capture) -> None:
     queue = new_queue(samples=0)
 
     assert queue.dispatch("ada") == Refused("no_samples_available")
@@ -137,7 +138,7 @@ def test_a_labeler_below_the_threshold_is_refused(new_queue: NewQueue) -> None:
     assert isinstance(queue.dispatch("bob"), Assignment)
 
 
-def test_a_status_changes_only_along_its_life(new_queue: NewQueue, emitted: Emitted) -> None:
+def test_a_status_changes_only_along_its_life(new_queue: NewQueue, emitted: Capture) -> None:
     queue = new_queue()
 
     queue.change_status("paused")
@@ -153,7 +154,7 @@ def test_a_status_changes_only_along_its_life(new_queue: NewQueue, emitted: Emit
 
 
 def test_a_timed_out_assignment_is_requeued_for_its_labeler_as_a_further_attempt(
-    new_queue: NewQueue, clock: FakeClock, emitted: Emitted
+    new_queue: NewQueue, clock: FakeClock, emitted: Capture
 ) -> None:
     queue = new_queue(samples=1, assignment_timeout_s=10)
     first = started(queue, "ada")
@@ -179,7 +180,7 @@ def test_a_timed_out_assignment_is_requeued_for_its_labeler_as_a_further_attempt
 
 
 def test_an_assignment_out_of_attempts_is_escalated_and_its_seat_opens_to_others(
-    new_queue: NewQueue, clock: FakeClock, emitted: Emitted
+    new_queue: NewQueue, clock: FakeClock, emitted: Capture
 ) -> None:
     queue = new_queue(samples=1, assignment_timeout_s=10, max_attempts=2)
     for _ in range(2):
@@ -195,7 +196,7 @@ def test_an_assignment_out_of_attempts_is_escalated_and_its_seat_opens_to_others
 
 
 def test_a_sweep_tells_of_all_that_is_overdue_in_one_event_and_of_nothing_else(
-    new_queue: NewQueue, clock: FakeClock, emitted: Emitted
+    new_queue: NewQueue, clock: FakeClock, emitted: Capture
 ) -> None:
     queue = new_queue(samples=3, labels_per_sample=3, assignment_timeout_s=10)
     label(queue, "ada")
@@ -212,7 +213,7 @@ def test_a_sweep_tells_of_all_that_is_overdue_in_one_event_and_of_nothing_else(
     assert isinstance(submit(queue, in_time.id, "cyd", {"valence": 0}), Accepted)
 
 
-def test_a_skipped_sample_goes_to_another_labeler(new_queue: NewQueue, emitted: Emitted) -> None:
+def test_a_skipped_sample_goes_to_another_labeler(new_queue: NewQueue, emitted: Capture) -> None:
     queue = new_queue(samples=1)
     skipped = queue.skip(started(queue, "ada").id)
 
@@ -257,7 +258,7 @@ def test_active_labelers_are_those_at_work_or_seen_lately(new_queue: NewQueue, c
     assert queue.active_labelers() == 1
 
 
-def test_a_migration_takes_the_labels_along(new_queue: NewQueue, storage: Storage, emitted: Emitted) -> None:
+def test_a_migration_takes_the_labels_along(new_queue: NewQueue, storage: Storage, emitted: Capture) -> None:
     queue = new_queue(samples=2)
     label(queue, "ada", valence=3)
     wider = Schema("v2", (Field(name="valence", type="range", min=-9, max=9),))
@@ -272,7 +273,7 @@ def test_a_migration_takes_the_labels_along(new_queue: NewQueue, storage: Storag
 
 
 def test_a_migration_that_would_break_a_label_is_refused_and_changes_nothing(
-    new_queue: NewQueue, storage: Storage, emitted: Emitted
+    new_queue: NewQueue, storage: Storage, emitted: Capture
 ) -> None:
     queue = new_queue(samples=2)
     label(queue, "ada", valence=3)
@@ -313,7 +314,7 @@ def test_a_queue_is_opened_with_the_kind_of_policy_it_has(new_queue: NewQueue, s
         Queue.open(storage, "q1", policies.build("random"))
 
 
-def test_a_queue_id_is_taken_once(new_queue: NewQueue, emitted: Emitted) -> None:
+def test_a_queue_id_is_taken_once(new_queue: NewQueue, emitted: Capture) -> None:
     new_queue()
 
     with pytest.raises(AlreadyExists):

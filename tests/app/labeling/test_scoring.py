@@ -10,7 +10,7 @@ from app.labeling.records import QueueSettings, Sample
 from app.labeling.schema import Field, Schema
 from app.labeling.scoring import LOW_SCORE, Scoring
 from app.labeling.storage import Storage
-from tests.app.conftest import Emitted
+from runtime.testing import Capture
 
 NewQueue = Callable[..., Queue]
 RATINGS = {"s1": (4, 4, 4), "s2": (-4, -4, -3), "s3": (3, -3, 0)}
@@ -32,7 +32,7 @@ def rate(queue: Queue, ratings: Mapping[str, Sequence[int] | Sequence[Mapping[st
 
 
 def test_a_finished_sample_is_scored_and_a_low_score_reported(
-    new_queue: NewQueue, storage: Storage, emitted: Emitted
+    new_queue: NewQueue, storage: Storage, emitted: Capture
 ) -> None:
     rate(new_queue(labels_per_sample=3), RATINGS)
 
@@ -57,7 +57,7 @@ def test_a_finished_sample_is_scored_and_a_low_score_reported(
 
 
 def test_the_batch_scores_every_sample_against_the_final_counts(
-    new_queue: NewQueue, storage: Storage, emitted: Emitted
+    new_queue: NewQueue, storage: Storage, emitted: Capture
 ) -> None:
     scoring = rate(new_queue(labels_per_sample=3), RATINGS)
     reported = len(emitted.of("anvil.agreement.low_score"))
@@ -82,7 +82,7 @@ def test_scoring_taken_up_again_counts_what_was_there(new_queue: NewQueue) -> No
 
 
 def test_each_dimension_is_scored_by_its_own_scale_and_optional_ones_by_those_who_answered(
-    storage: Storage, emitted: Emitted
+    storage: Storage, emitted: Capture
 ) -> None:
     schema = Schema(
         "v1",

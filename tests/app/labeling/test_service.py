@@ -14,7 +14,8 @@ from app.labeling.service import Platform
 from app.labeling.storage import Storage
 from runtime.clock import FakeClock
 from runtime.errors import NotFound
-from tests.app.conftest import SCHEMA, Emitted
+from runtime.testing import Capture
+from tests.app.conftest import SCHEMA
 
 OWNER, ADA, BOB, EVE = (Identity(name, "t1") for name in ("owner", "ada", "bob", "eve"))
 SETTINGS = QueueSettings(queue_id="q1", tenant_id="t1", policy_type="redundancy", labels_per_sample=2)
@@ -38,7 +39,7 @@ def work(platform: Platform, identity: Identity, **valence: int) -> Accepted | R
     return platform.submit(identity, "q1", assignment.id, {"valence": valence.get(assignment.sample_id, 0)})
 
 
-def test_a_label_goes_all_the_way_from_request_to_export(platform: Platform, tmp_path: Path, emitted: Emitted) -> None:
+def test_a_label_goes_all_the_way_from_request_to_export(platform: Platform, tmp_path: Path, emitted: Capture) -> None:
     for _ in range(2):
         assert isinstance(work(platform, ADA, s1=1, s2=4), Accepted)
         assert isinstance(work(platform, BOB, s1=1, s2=-4), Accepted)
@@ -60,7 +61,7 @@ def test_a_request_hands_out_work_that_has_begun(platform: Platform) -> None:
     assert (assignment.status, assignment.attempts) == ("in_progress", 1)
 
 
-def test_every_request_of_a_stranger_is_denied(platform: Platform, tmp_path: Path, emitted: Emitted) -> None:
+def test_every_request_of_a_stranger_is_denied(platform: Platform, tmp_path: Path, emitted: Capture) -> None:
     requests: list[Callable[[], object]] = [
         lambda: platform.request_assignment(EVE, "q1"),
         lambda: platform.submit(EVE, "q1", "a1", {"valence": 0}),

@@ -13,7 +13,7 @@ from app.labeling.queues import Queue, Refused
 from app.labeling.records import Label, QueueSettings, Sample
 from app.labeling.storage import Storage
 from runtime.errors import AlreadyExists, InvalidValue, NotFound
-from tests.app.conftest import SCHEMA, Emitted
+from tests.app.conftest import SCHEMA
 
 SETTINGS = QueueSettings(queue_id="q1", tenant_id="t1", policy_type="round_robin", labels_per_sample=2)
 ASSIGNMENT = Assignment(id="a1", queue_id="q1", sample_id="s1", labeler_id="ada", created_at_ns=5)
@@ -84,7 +84,7 @@ def test_a_queue_id_is_taken_once_and_an_unknown_one_is_told(filled: Storage) ->
 
 
 def test_every_call_is_a_span_with_its_operation_and_a_failing_one_ends_in_an_exception(
-    filled: Storage, emitted: Emitted
+    filled: Storage, emitted: Capture
 ) -> None:
     filled.queue("q1")
     with pytest.raises(sqlite3.IntegrityError):
@@ -169,6 +169,7 @@ import itertools
 from app.labeling.records import QueueSettings, Sample
 from app.labeling.storage import Storage
 from tests.app.conftest import SCHEMA
+from runtime.testing import Capture
 storage = Storage({str(path)!r})
 storage.insert_queue(QueueSettings(queue_id="q1", tenant_id="t1", policy_type="random"), "active", SCHEMA)
 for number in itertools.count():

@@ -6,30 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.training.catalogue import CATALOGUE
 from runtime import Event
-from runtime._dispatch import publish
-from runtime._handlers import table
+from runtime.testing import capture_events
 from tests.app.training.service import Service
 
 
 class Captured:
-    """A subscriber that is always full, so that every event is handed to it in the emitter, at once."""
+    """The events of the training telemetry, in order of emission."""
 
-    limit = 0
-    idle = False
-    lazy = 0
-
-    def __init__(self) -> None:
-        self.load: list[Event] = []
-        self.events: list[Event] = []
-
-    def put_when_full(self, message: Event) -> bool:
-        self.events.append(message)
-        return True
-
-    def wake(self) -> None:
-        raise AssertionError("nothing waits here")
+    def __init__(self, events: list[Event]) -> None:
+        self.events = events
 
     def of(self, name: str, **metadata: object) -> list[Event]:
         """Return the events of this name whose metadata has these items."""
@@ -58,12 +44,8 @@ class Captured:
 
 @pytest.fixture
 def captured() -> Iterator[Captured]:
-    captured = Captured()
-    table.set_sink("captured", [name for declared in CATALOGUE for name in declared.names()], captured)
-    publish(table.snapshot())
-    yield captured
-    table.remove_sink("captured")
-    publish(table.snapshot())
+    with capture_events("tinkex.*") as capture:
+        yield Captured(capture.events)
 
 
 @pytest.fixture

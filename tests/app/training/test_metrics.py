@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import tenacity
+from prometheus_client.parser import text_string_to_metric_families
 
 from actors import whereis
 from actors.aggregator import Snapshot
@@ -16,7 +18,7 @@ from app.training.custom_loss import custom_loss
 from app.training.loop import train
 from app.training.metrics import METRICS
 from app.training.regularizers import Regularizer, RegularizerError
-from reporters import Statsd
+from reporters import Prometheus, Statsd
 from supervisors import Application
 from tests.app.training.service import Service, answer, completed, pending
 
@@ -123,3 +125,25 @@ def parts(line: str) -> tuple[str, str, str]:
     """Split `name:value|kind|#tags`."""
     head, kind, tags = line.split("|")
     return head, kind, tags
+
+
+def test_metrics_of_a_run_can_be_scraped_by_prometheus() -> None:
+    reporter = Prometheus(port=0)
+    with Application("training", metrics=METRICS, children=[reporter]).running():
+        last = train(2, batch_size=32, model_id="m1").last
+        with urllib.request.urlopen(reporter.statistics().endpoint, timeout=30) as answered:
+            text = answered.read().decode()
+
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    # Prometheus keeps the ending _total for counters, so the reporter leaves it off a gauge.
+    assert samples["tinkex_custom_loss_loss", "m1"] == last.loss_total
+    assert samples["tinkex_custom_loss_total_grad_norm", "m1"] == last.total_grad_norm
+    for name, each in last.regularizers.items():
+        assert samples["tinkex_regularizer_contribution", name] == each.contribution
+        assert samples["tinkex_regularizer_grad_norm", name] == each.grad_norm
+        assert samples["tinkex_regularizer_duration_count", name] == 2
+    assert samples["tinkex_training_step_duration_count", "m1"] == 2

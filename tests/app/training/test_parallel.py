@@ -144,20 +144,23 @@ def test_several_failures_are_told_in_the_order_of_the_regularizers(captured: Ca
     assert captured.is_balanced()
 
 
-def test_interrupt_while_waiting_closes_every_span(hung: Hung, captured: Captured) -> None:
-    """A real SIGINT reaches the main thread, which waits for a regularizer that hangs."""
+def test_interrupt_closes_every_span_and_ends_every_actor(hung: Hung, captured: Captured) -> None:
+    """A real SIGINT reaches the main thread, which starts regularizers, or waits for them: all of them hang."""
+
+    once = threading.Lock()
 
     def interrupting(data: object, x: Any) -> Any:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if once.acquire(blocking=False):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         return hung(data, x)
 
-    regularizers = [Regularizer(interrupting, 1.0, "hangs"), Regularizer(hung, 1.0, "hangs too")]
+    names = {f"hangs {number}" for number in range(8)}
 
     with pytest.raises(KeyboardInterrupt):
-        custom_loss([], [1.0], total, regularizers, parallel=True)
+        custom_loss([], [1.0], total, [Regularizer(interrupting, 1.0, name) for name in names], parallel=True)
 
     failed = captured.of(f"{COMPUTE}.exception")
-    assert {event.metadata["regularizer_name"] for event in failed} == {"hangs", "hangs too"}
+    assert {event.metadata["regularizer_name"] for event in failed} == names
     assert {event.metadata["kind"] for event in failed} == {"exit"}
     assert captured.one("tinkex.custom_loss.exception").metadata["kind"] == "exit"
     assert captured.is_balanced()

@@ -58,7 +58,7 @@ def test_a_second_owner_takes_over_when_the_first_is_killed(make_spool: MakeSpoo
 
 def in_child(check: str) -> str:
     """Fork under load, run `check` in the child while the parent goes on, and return what the child printed."""
-    program = f"""
+    return f"""
 import os, sys, threading
 from reporters.spool import NotCommitted, Spool, SpoolUnavailable
 spool = Spool(sys.argv[1]); spool.start()
@@ -90,7 +90,6 @@ assert told.set_aside == 0, told
 assert told.classes["default"].recovered == spool.statistics().classes["default"].stored
 assert again.close()
 """
-    return program
 
 
 def fork(directory: Path, check: str) -> str:
@@ -137,10 +136,13 @@ def test_a_forked_child_does_not_keep_the_lock_when_the_parent_is_gone(make_spoo
 import os, sys
 from reporters.spool import Spool
 spool = Spool(sys.argv[1]); spool.start()
+read, write = os.pipe()
 pid = os.fork()
 if pid == 0:
+    os.write(write, b"x")
     sys.stdin.read()
     os._exit(0)
+os.read(read, 1)
 print("forked", flush=True)
 os._exit(0)
 """
@@ -151,8 +153,7 @@ os._exit(0)
         assert parent.stdout.readline() == "forked\n"
         os.waitid(os.P_PID, parent.pid, os.WEXITED | os.WNOWAIT)
 
-        clock = FakeClock()
-        spool = make_spool(clock=clock)
+        spool = make_spool()
 
         assert spool.statistics().state == "ready"
 

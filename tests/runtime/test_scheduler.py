@@ -1,0 +1,375 @@
+"""The scheduler: everything that is ready runs, nothing that goes wrong stops it, and it comes to an end when told to."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+from loguru import logger
+
+from runtime import _dispatch, _scheduler
+from runtime._mailbox import Mailbox
+from runtime._scheduler import Scheduler
+from runtime._waiting import waiter
+from runtime.clock import FakeClock
+from runtime.errors import BeamstalkError
+from tests.runtime.meeting import PATIENCE_S, Gate, in_threads, until
+
+
+class Task:
+    """Something to activate: runs a call on a pooled greenlet, again for as long as that returns True."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+        self.done = threading.Event()
+
+    def _activate(self) -> bool:
+        again = self.call() is True
+        if not again:
+            self.done.set()
+        return again
+
+    def _blocks_hub(self) -> None: ...
+
+
+def run(scheduler: Scheduler, call: Callable[[], Any]) -> Task:
+    task = Task(call)
+    scheduler.activate(task)
+    return task
+
+
+def native_threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def test_the_scheduler_of_the_process_starts_on_demand_and_stops() -> None:
+    scheduler = _scheduler.scheduler()
+
+    assert _scheduler.scheduler() is scheduler
+    assert scheduler.statistics().running
+    assert _scheduler.stop()
+    assert not scheduler.statistics().running
+    assert _scheduler.stop()
+    assert _scheduler.scheduler() is not scheduler
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
+def test_a_stopped_scheduler_leaves_no_thread_and_no_file_behind() -> None:
+    _scheduler.start()
+    _scheduler.stop()
+    until(lambda: not _scheduler._scheduler)
+    threads, files = native_threads(), len(os.listdir("/proc/self/fd"))
+
+    for _ in range(20):
+        _scheduler.start()
+        assert _scheduler.stop()
+
+    until(lambda: native_threads() <= threads)
+    gc.collect()
+    until(lambda: len(os.listdir("/proc/self/fd")) <= files)
+
+
+def test_many_threads_that_ask_at_once_get_the_same_scheduler() -> None:
+    found: list[Scheduler] = []
+
+    in_threads(8, lambda number: found.append(_scheduler.scheduler()))
+
+    assert len(set(map(id, found))) == 1
+
+
+def test_a_clock_or_a_seed_for_a_running_scheduler_is_refused() -> None:
+    _scheduler.start()
+
+    with pytest.raises(BeamstalkError, match="expected the scheduler to be stopped, got: a running one"):
+        _scheduler.start(clock=FakeClock())
+
+
+def test_what_is_posted_from_many_threads_runs_on_the_hub_each_once_and_in_order() -> None:
+    scheduler = _scheduler.scheduler()
+    ran: list[tuple[int, int, bool]] = []
+    each, threads = 2_000, 4
+
+    in_threads(
+        threads,
+        lambda number: [
+            scheduler.post(lambda n=n: ran.append((number, n, scheduler.on_hub_thread()))) for n in range(each)
+        ],
+    )
+    assert scheduler.wait_quiet(PATIENCE_S)
+
+    assert len(ran) == each * threads
+    assert all(on_hub for _, _, on_hub in ran)
+    for number in range(threads):
+        assert [n for who, n, _ in ran if who == number] == list(range(each))
+    assert not scheduler.on_hub_thread()
+
+
+def test_wake_ups_are_not_lost_when_the_hub_goes_to_sleep_between_them() -> None:
+    scheduler = _scheduler.scheduler()
+
+    for _ in range(2_000):
+        ran = threading.Event()
+        scheduler.post(ran.set)
+        assert ran.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(3), KeyboardInterrupt(), gevent.GreenletExit()])
+def test_a_call_or_an_activity_that_fails_is_logged_and_nothing_else_happens(
+    error: BaseException, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scheduler = _scheduler.scheduler()
+    logged: list[str] = []
+
+    def fail() -> None:
+        raise error
+
+    logger.enable("runtime")
+    sink = logger.add(lambda message: logged.append(str(message)), format="{message}")
+    try:
+        scheduler.post(fail)
+        run(scheduler, fail)
+        scheduler.call_after(0, fail)
+        assert run(scheduler, lambda: None).done.wait(PATIENCE_S)
+        until(lambda: len(logged) == 3)
+    finally:
+        logger.remove(sink)
+        logger.disable("runtime")
+
+    assert all("unexpected failure in the scheduler" in line for line in logged)
+    assert run(scheduler, lambda: None).done.wait(PATIENCE_S)
+
+
+def test_an_activity_that_waits_leaves_the_hub_to_the_others() -> None:
+    scheduler = _scheduler.scheduler()
+    gate = Gate()
+
+    waiting = [run(scheduler, gate.pass_through) for _ in range(200)]
+    until(lambda: scheduler.statistics().greenlets >= 200)
+    others = run(scheduler, lambda: None)
+
+    assert others.done.wait(PATIENCE_S)
+    assert not any(task.done.is_set() for task in waiting)
+    gate.open()
+    assert all(task.done.wait(PATIENCE_S) for task in waiting)
+
+
+def test_greenlets_are_pooled_and_the_pool_is_bounded() -> None:
+    scheduler = _scheduler.scheduler()
+    gate = Gate()
+    for task in [run(scheduler, lambda: None) for _ in range(1_000)]:
+        assert task.done.wait(PATIENCE_S)
+    assert scheduler.statistics().greenlets == 1
+
+    waiting = [run(scheduler, gate.pass_through) for _ in range(300)]
+    until(lambda: len(gate._waiting) == 300)
+    gate.open()
+
+    assert all(task.done.wait(PATIENCE_S) for task in waiting)
+    assert scheduler.wait_quiet(PATIENCE_S)
+    statistics = scheduler.statistics()
+    assert statistics.greenlets == statistics.pooled == _scheduler._POOL
+
+
+def test_an_activity_with_ever_more_to_do_starves_neither_timers_nor_others() -> None:
+    scheduler = _scheduler.scheduler()
+    over = threading.Event()
+
+    busy = run(scheduler, lambda: not over.is_set())
+    timer_fired = threading.Event()
+    scheduler.call_after(0.001, timer_fired.set)
+    gevent_slept = run(scheduler, lambda: gevent.sleep(0.001))
+
+    assert timer_fired.wait(PATIENCE_S)
+    assert gevent_slept.done.wait(PATIENCE_S)
+    assert not busy.done.is_set()
+    over.set()
+    assert busy.done.wait(PATIENCE_S)
+
+
+def test_who_blocks_the_hub_is_reported_with_its_stack() -> None:
+    mail = Mailbox()
+    _dispatch.publish({_scheduler.BLOCKED: (mail,)})
+    scheduler = _scheduler.scheduler()
+    told: list[str] = []
+
+    class Hog(Task):
+        def __str__(self) -> str:
+            return "the hog"
+
+        def _blocks_hub(self) -> None:
+            told.append("told")
+
+    def hold_the_hub() -> None:
+        while not mail.load:
+            pass
+
+    hog = Hog(hold_the_hub)
+    scheduler.activate(hog)
+
+    assert hog.done.wait(PATIENCE_S)
+    until(lambda: told)
+    (event,) = mail.load
+    assert event.measurements["duration"] >= _scheduler.BLOCKED_NS
+    assert event.metadata["activity"] == "the hog"
+    assert "hold_the_hub" in event.metadata["stacktrace"]
+
+
+def test_a_waiting_activity_does_not_count_as_blocking() -> None:
+    mail = Mailbox()
+    _dispatch.publish({_scheduler.BLOCKED: (mail,)})
+    scheduler = _scheduler.scheduler()
+
+    task = run(scheduler, lambda: gevent.sleep(0.25))
+
+    assert task.done.wait(PATIENCE_S)
+    assert mail.load == []
+
+
+# -- timers --------------------------------------------------------------------------------------------------------------
+
+
+def test_timers_fire_on_the_hub_in_the_order_they_are_due() -> None:
+    scheduler = _scheduler.scheduler()
+    fired: list[tuple[int, bool]] = []
+    begun = time.monotonic()
+
+    for n in (30, 10, 20, 0):
+        scheduler.call_after(n / 1000, lambda n=n: fired.append((n, scheduler.on_hub_thread())))
+    until(lambda: len(fired) == 4)
+
+    assert fired == [(0, True), (10, True), (20, True), (30, True)]
+    assert time.monotonic() - begun >= 0.030
+
+
+def test_timers_made_on_the_hub_fire_as_well() -> None:
+    scheduler = _scheduler.scheduler()
+    fired = threading.Event()
+
+    scheduler.post(lambda: scheduler.call_after(0.001, lambda: scheduler.call_after(0, fired.set)))
+
+    assert fired.wait(PATIENCE_S)
+
+
+def test_a_cancelled_timer_does_not_fire() -> None:
+    scheduler = _scheduler.scheduler()
+    fired: list[str] = []
+    after = threading.Event()
+
+    cancelled = scheduler.call_after(0.005, lambda: fired.append("cancelled"))
+    scheduler.call_after(0.010, after.set)
+    cancelled.cancel()
+    cancelled.cancel()
+
+    assert after.wait(PATIENCE_S)
+    assert fired == []
+
+
+def test_time_limits_that_are_never_reached_pile_up_nowhere() -> None:
+    scheduler = _scheduler.scheduler()
+
+    for _ in range(5):
+        for timer in [scheduler.call_after(3600, lambda: None) for _ in range(1_000)]:
+            timer.cancel()
+        assert scheduler.wait_quiet(PATIENCE_S)
+    last = scheduler.call_after(3600, lambda: None)
+    assert scheduler.wait_quiet(PATIENCE_S)
+
+    assert len(scheduler._timers) < 2_500
+    last.cancel()
+
+
+def test_a_fake_clock_holds_the_timers_until_it_is_advanced_and_waits_for_what_they_start() -> None:
+    clock = FakeClock()
+    scheduler = _scheduler.start(clock=clock)
+    happened: list[str] = []
+
+    def wake_up() -> None:
+        happened.append("timer")
+        run(scheduler, lambda: happened.append("what it started"))
+
+    scheduler.call_after(60, wake_up)
+    scheduler.call_after(120, lambda: happened.append("later"))
+    assert scheduler.wait_quiet(PATIENCE_S)
+    assert happened == []
+
+    clock.advance(60)
+
+    assert happened == ["timer", "what it started"]
+
+
+def test_a_green_wait_has_its_time_by_the_fake_clock() -> None:
+    clock = FakeClock()
+    scheduler = _scheduler.start(clock=clock)
+    answers: list[bool] = []
+
+    run(scheduler, lambda: answers.append(waiter().wait(3600)))
+    clock.advance(3599)
+    assert answers == []
+    clock.advance(1)
+
+    assert answers == [False]
+
+
+# -- repeatable disorder -----------------------------------------------------------------------------------------------
+
+
+def _order(seed: int | None) -> list[int]:
+    scheduler = _scheduler.start(seed=seed)
+    ran: list[int] = []
+    held = threading.Event()
+    scheduler.post(lambda: held.wait(PATIENCE_S) and None)  # so that all of them are ready together
+    tasks = [run(scheduler, lambda n=n: ran.append(n)) for n in range(100)]
+    held.set()
+    for task in tasks:
+        assert task.done.wait(PATIENCE_S)
+    assert _scheduler.stop()
+    return ran
+
+
+def test_without_a_seed_what_is_ready_first_runs_first() -> None:
+    assert _order(None) == list(range(100))
+
+
+def test_a_seed_gives_another_order_and_the_same_seed_the_same() -> None:
+    first, again, other = _order(7), _order(7), _order(8)
+
+    assert first == again
+    assert sorted(first) == list(range(100))
+    assert first != list(range(100))
+    assert first != other
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------------
+
+
+def test_stop_says_so_when_somebody_holds_the_hub_and_the_next_scheduler_works() -> None:
+    over = threading.Event()
+    scheduler = _scheduler.scheduler()
+    hog = run(scheduler, lambda: over.wait(PATIENCE_S) and None)
+
+    assert _scheduler.stop(0.05) is False
+
+    assert run(_scheduler.scheduler(), lambda: None).done.wait(PATIENCE_S)
+    over.set()
+    assert hog.done.wait(PATIENCE_S)
+    until(lambda: not scheduler.statistics().running)
+
+
+def test_what_is_posted_while_it_stops_harms_nobody() -> None:
+    for _ in range(30):
+        scheduler = Scheduler()
+        scheduler.start()
+
+        def post(number: int, scheduler: Scheduler = scheduler) -> None:
+            if number == 0:
+                assert scheduler.stop(PATIENCE_S)
+            for _ in range(200):
+                scheduler.post(lambda: None)
+
+        in_threads(3, post)
