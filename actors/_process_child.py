@@ -135,11 +135,11 @@ def _described(error: BaseException) -> list[Any]:
     trace = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without the frame of `main`
     told = traceback.TracebackException(type(error), error, trace)
     frames = [[_clean(frame.filename), frame.lineno, frame.name] for frame in told.stack[-_FRAMES_LIMIT:]]
-    return [kind, _clean("".join(told.format_exception_only()).strip()), _clean("".join(told.format()).rstrip()), frames]
+    return [kind, _clean(*told.format_exception_only()), _clean(*told.format()), frames]
 
 
-def _clean(text: str) -> str:
-    return text[-_TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()
+def _clean(*text: str) -> str:
+    return "".join(text).strip()[-_TEXT_LIMIT:].encode("utf-8", "backslashreplace").decode()
 
 
 if __name__ == "__main__":

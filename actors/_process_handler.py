@@ -1,9 +1,9 @@
 """The actor of a process handler: feeds events to a child interpreter and accounts for each as it is answered.
 
 The actor lives on a thread that only ever waits for its child or for its own mail, so unlike a handler in a thread it
-can always be stopped and killed. Its child gets events ahead, a batch at a time, while the mailbox keeps them until they
-are answered: of a batch whose process dies, what was answered is handled, what was being handled has failed, and the
-next incarnation begins with the rest. So each event is handled at most once, and accounted for exactly once.
+can always be stopped and killed. Its child gets events ahead, a batch at a time, while the mailbox keeps them until
+they are answered: of a batch whose process dies, what was answered is handled, what was being handled has failed, and
+the next incarnation begins with the rest. So each event is handled at most once, and accounted for exactly once.
 """
 
 from __future__ import annotations

@@ -32,11 +32,11 @@ class TimedEmit:
         emitter = self._emitters.get(name)
         if emitter is None:
             emitter = self._emitters[name] = runtime.event(name)
-        if not emitter.has_handlers():
-            return
+        has_handlers = emitter.has_handlers()
         started_ns = time.perf_counter_ns()
         emitter.execute(measurements, metadata)
-        self._durations_ns.append(time.perf_counter_ns() - started_ns)
+        if has_handlers:
+            self._durations_ns.append(time.perf_counter_ns() - started_ns)
 
     @property
     def count(self) -> int:

@@ -32,14 +32,13 @@ R = TypeVar("R", bound=AnySupervisorRef)
 
 
 class Retry:
-    """Tell a supervisor, by itself or through a timer, to try a restart; valid while its child still points to it."""
+    """Tell a supervisor, from itself, at once or later, to try a restart; void once its child points to another."""
 
-    __slots__ = ("child", "reason", "timer")
+    __slots__ = ("child", "reason")
 
     def __init__(self, child: Child, reason: ExitReason) -> None:
         self.child = child
         self.reason = reason
-        self.timer: Any = None
 
 
 class Child:
@@ -307,7 +306,7 @@ class SupervisorCore(Actor, Generic[R]):
         retry = Retry(child, reason)
         self._place(child, ref, retry)
         if delay_s > 0:
-            retry.timer = self.send_after(delay_s, retry)
+            self.send_after(delay_s, retry)
         else:
             self.actor_ref.tell(retry)
 
@@ -332,8 +331,6 @@ class SupervisorCore(Actor, Generic[R]):
         was_down = child.down
         if child.ref is not None and child.ref is not ref:
             del self._by_ref[child.ref]
-        if child.retry is not None and child.retry.timer is not None:
-            child.retry.timer.cancel()
         child.ref, child.retry = ref, retry
         if ref is not None:
             self._by_ref[ref] = child

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import gevent
 import msgspec
 import pykka
+from gevent import socket
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 from loguru import logger
@@ -143,15 +144,10 @@ class PrometheusReporter(Actor):
     def on_start(self) -> None:
         declared, kept = self._declared, self._kept
         kept.close()
-        server = _Server(
-            (declared.host, declared.port), self._serve, spawn=Pool(_SCRAPES_AT_ONCE), log=None, error_log=None
-        )
-        try:
-            server.start()
-        except OSError as error:
-            address = _address(declared.host, declared.port)
-            raise BeamstalkError(f"expected {address} to be free for Prometheus, got: {error}") from error
-        kept.server, kept.port = server, server.server_port
+        listener = _listen(declared.host, declared.port)
+        kept.port = listener.getsockname()[1]
+        kept.server = _Server(listener, self._serve, spawn=Pool(_SCRAPES_AT_ONCE), log=None, error_log=None)
+        kept.server.start()
         logger.info("serving metrics on {}", declared.statistics().endpoint)
 
     def on_stop(self, reason: ExitReason = "normal") -> None:
@@ -202,6 +198,18 @@ class PrometheusReporter(Actor):
         views = aggregator.ask(Snapshot())
         rendered: tuple[bytes, str] = gevent.get_hub().threadpool.apply(render, (views, accept))
         return rendered
+
+
+def _listen(host: str, port: int) -> Any:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen()
+    except OSError as error:
+        sock.close()
+        raise BeamstalkError(f"expected {_address(host, port)} to be free for Prometheus, got: {error}") from error
+    return sock
 
 
 def _answer(start_response: _StartResponse, status: str, body: bytes, content_type: str) -> Iterable[bytes]:

@@ -1,13 +1,25 @@
+import runtime
 from app.latency import TimedEmit
 from runtime.testing import Capture
+from supervisors import Application
 
 
-def test_an_emission_passes_through_and_is_measured(emitted: Capture) -> None:
+def test_an_emission_passes_through(emitted: Capture) -> None:
     emit = TimedEmit()
 
     emit("anvil.queue.created", {}, {"queue_id": "q1"})
 
     assert [event.metadata for event in emitted.events] == [{"queue_id": "q1"}]
+
+
+def test_only_emissions_that_somebody_listens_to_are_measured() -> None:
+    emit = TimedEmit()
+    with Application("timed").running():
+        runtime.attach("listener", "anvil.queue.created", lambda *event: None)
+        emit("anvil.queue.created", {}, {"queue_id": "q1"})
+        emit("anvil.queue.status_changed", {}, {"queue_id": "q1"})
+        runtime.detach("listener")
+
     assert emit.count == 1
     assert emit.percentile_us(0.5) > 0
 

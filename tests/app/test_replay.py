@@ -109,7 +109,8 @@ def test_the_gate_is_tried_before_anybody_works(storage: Storage, emitted: Captu
 
 
 def test_a_run_ends_early_when_told_so(storage: Storage) -> None:
-    run = new_replay(storage, lexicon.load(50), finished=lambda: run.counts.submitted >= 42)
+    answers = iter([False] * 43)  # before the only batch of samples, and before each of 42 assignments
+    run = new_replay(storage, lexicon.load(50), finished=lambda: next(answers, True))
 
     run.run()
 

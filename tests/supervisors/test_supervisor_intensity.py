@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from supervisors import Supervisor, SupervisorRef
-from tests.supervisors.house import Errand, House, Run, Worker, child, standing
+from tests.supervisors.house import Crash, Errand, House, Run, Worker, child, standing
 
 
 def crash_until_it_gives_up(house: House, supervisor: SupervisorRef, child_id: str, at_most: int = 20) -> int:
@@ -118,6 +120,34 @@ def test_the_supervisor_answers_between_two_attempts(house: House, run: Run) -> 
 
     assert seen == [{"a": "restarting"}, child(supervisor, "b")]
     assert house.happened() == ["start a", "no paper a", "start a", "start b"]
+
+
+class Restless(Worker):
+    """Starts well and crashes right after, every time."""
+
+    def on_start(self) -> None:
+        super().on_start()
+        self.continue_("crash")
+
+    def on_continue(self, x: Any) -> None:
+        raise Crash
+
+
+def test_the_supervisor_answers_in_the_middle_of_a_restart_loop(house: House, run: Run) -> None:
+    supervisor = run(Supervisor, max_restarts=1_000)
+    restarts = []
+
+    def ask() -> None:
+        supervisor.start_child(house.spec("a", Restless))
+        for _ in range(20):
+            restarts.append(supervisor.supervision().restarts)
+
+    Errand.start().tell(ask)
+    house.quiet()
+
+    assert len(restarts) == 20
+    assert 0 < restarts[-1] < 1_000
+    assert supervisor.exit_reason == "shutdown"
 
 
 def test_terminate_child_between_two_attempts_cancels_the_retry(house: House, run: Run) -> None:

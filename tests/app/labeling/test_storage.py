@@ -13,6 +13,7 @@ from app.labeling.queues import Queue, Refused
 from app.labeling.records import Label, QueueSettings, Sample
 from app.labeling.storage import Storage
 from runtime.errors import AlreadyExists, InvalidValue, NotFound
+from runtime.testing import Capture
 from tests.app.conftest import SCHEMA
 
 SETTINGS = QueueSettings(queue_id="q1", tenant_id="t1", policy_type="round_robin", labels_per_sample=2)

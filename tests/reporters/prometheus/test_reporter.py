@@ -73,7 +73,7 @@ def test_a_client_may_ask_for_openmetrics(prometheus: Prometheus) -> None:
 
 
 def test_head_answers_without_a_body(prometheus: Prometheus) -> None:
-    status, headers, body = get(prometheus, method="HEAD")
+    status, _, body = get(prometheus, method="HEAD")
 
     assert (status, body) == (200, "")
 
