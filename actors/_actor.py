@@ -11,7 +11,6 @@ a thread of its own. Both call `_activate`, which handles mail until none is lef
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic_ns, perf_counter_ns
@@ -23,20 +22,20 @@ from pykka._introspection import get_attr_directly
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from actors import _reports
+from actors._current import current_ref, enter_thread
 from actors._future import Ask, Future
 from actors._ref import ActorRef
 from actors._trace import Trace
 from runtime import _native, _process_table, _scheduler
 from runtime._mailbox import EMPTY, Mailbox
 from runtime._process_table import ProcessInfo
-from runtime._scheduler import YIELD_NS, Timer, Worker
+from runtime._scheduler import YIELD_NS, Timer
 from runtime._waiting import ThreadWaiter, Waiter
 from runtime.clock import Clock
 from runtime.errors import BeamstalkError, Exit, ExitReason, StartError, expected, is_normal_exit
 
 CARRIERS = ("green", "thread")
 _end_lock = _native.RLock()
-_thread = threading.local()
 
 
 class Ignore(Exit):
@@ -53,9 +52,8 @@ IGNORE: Any = type("Ignored", (), {"__repr__": lambda self: "IGNORE", "__slots__
 
 def current_actor() -> ActorRef[Any] | None:
     """Return the ref of the actor whose code is calling, or None outside actors."""
-    running = getcurrent()
-    actor = running.activity if isinstance(running, Worker) else getattr(_thread, "actor", None)
-    return actor._actor_ref if isinstance(actor, Actor) else None
+    ref: ActorRef[Any] | None = current_ref()
+    return ref
 
 
 class Actor(pykka.Actor):
@@ -307,7 +305,7 @@ class Actor(pykka.Actor):
 
     def _run_thread(self) -> None:
         assert self._gate is not None
-        _thread.actor = self
+        enter_thread(self)
         while not self._dead:
             if not self._activate() and not self._dead:
                 self._gate.wait()

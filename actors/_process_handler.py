@@ -176,6 +176,7 @@ class ProcessHandler(HandlerActor):
 
     def _wait_or_end(self, child: ChildProcess) -> None:
         if self._doom is not None:
+            self._ending = True
             child.end()
         elif self._stop_is_pending():
             self._ending = True

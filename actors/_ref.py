@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pykka
 
+from actors._current import current_ref
 from actors._future import Ask, Future
 from actors._trace import Trace
 from runtime._process_table import ProcessInfo
@@ -145,9 +146,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         if reason == "kill":
             self.kill()
         else:
-            from actors._actor import current_actor
-
-            sender = current_actor()
+            sender = current_ref()
             self._actor._control_send("_exit_signal", sender, reason, False)
 
     def kill(self) -> None:

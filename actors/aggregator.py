@@ -22,11 +22,25 @@ from runtime import _scheduler, subscribe
 from runtime._mailbox import Mailbox
 from runtime.errors import ExitReason
 
+__all__ = [
+    "NAME",
+    "Aggregator",
+    "AggregatorRef",
+    "Call",
+    "Collect",
+    "Commit",
+    "Snapshot",
+    "Statistics",
+    "Subscribe",
+    "Unsubscribe",
+    "aggregator_mailbox",
+]
+
 NAME = "telemetry.aggregator"
-CAPACITY = 200_000
-LAZY = 1_000
-BATCH = 256
-LOOK_EVERY_S = 1.0
+_CAPACITY = 200_000
+_LAZY = 1_000
+_BATCH = 256
+_LOOK_EVERY_S = 1.0
 
 
 class Collect(msgspec.Struct, frozen=True):
@@ -81,9 +95,9 @@ class AggregatorRef(ActorRef["Aggregator"]):
         self._actor._control_send("answer", message)
 
 
-def aggregator_mailbox(capacity: int = CAPACITY) -> Mailbox:
+def aggregator_mailbox(capacity: int = _CAPACITY) -> Mailbox:
     """Make the mailbox that outlives the aggregator's incarnations."""
-    return Mailbox(capacity, lazy=min(LAZY, capacity // 2))
+    return Mailbox(capacity, lazy=min(_LAZY, capacity // 2))
 
 
 class Aggregator(Actor):
@@ -128,7 +142,7 @@ class Aggregator(Actor):
 
     def _handle_load(self) -> bool:
         """Record a batch instead of one message; the store never raises for what is in the events."""
-        events = self._mailbox.take_all(BATCH, self)
+        events = self._mailbox.take_all(_BATCH, self)
         if not events:
             return False
         self.store.update(events)
@@ -141,13 +155,13 @@ class Aggregator(Actor):
         scheduler = _scheduler.scheduler()
         yielded_ns = perf_counter_ns()
         while left > 0 and self._handle_load():
-            left -= BATCH
+            left -= _BATCH
             if perf_counter_ns() - yielded_ns > _scheduler.YIELD_NS:
                 scheduler.yield_gil()
                 yielded_ns = perf_counter_ns()
 
     def _look_later(self) -> None:
-        self._look = _scheduler.scheduler().call_after(LOOK_EVERY_S, self._look_now)
+        self._look = _scheduler.scheduler().call_after(_LOOK_EVERY_S, self._look_now)
 
     def _look_now(self) -> None:
         if not self._dead:

@@ -17,6 +17,13 @@ from runtime import execute
 from runtime._spans import describe
 from runtime.errors import ExitReason, expected
 
+__all__ = [
+    "FAILURE",
+    "Measurement",
+    "Poller",
+    "PollerStatistics",
+]
+
 FAILURE = "telemetry.poller.failure"
 _LONGEST_PAUSE = 10
 

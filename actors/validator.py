@@ -17,9 +17,16 @@ from runtime import Event, execute, subscribe
 from runtime._mailbox import Mailbox
 from runtime.catalogue import INVALID, Catalogue
 
+__all__ = [
+    "NAME",
+    "Validator",
+    "ValidatorStatistics",
+    "validator_mailbox",
+]
+
 NAME = "telemetry.validator"
-CAPACITY = 10_000
-ALWAYS = 100
+_CAPACITY = 10_000
+_ALWAYS = 100
 _TOLD = 10
 
 
@@ -33,7 +40,7 @@ class ValidatorStatistics(msgspec.Struct, frozen=True):
 
 def validator_mailbox() -> Mailbox:
     """Make a mailbox for the validator: it may fall behind, so what does not fit is dropped and counted."""
-    return Mailbox(CAPACITY, lazy=100)
+    return Mailbox(_CAPACITY, lazy=100)
 
 
 class Validator(Actor):
@@ -53,7 +60,7 @@ class Validator(Actor):
 
     def on_receive(self, event: Event) -> None:
         self.seen[event.name] += 1
-        if self.seen[event.name] <= ALWAYS or self.seen[event.name] % self.every == 0:
+        if self.seen[event.name] <= _ALWAYS or self.seen[event.name] % self.every == 0:
             self._check(event)
 
     def get_state(self) -> ValidatorStatistics:

@@ -21,8 +21,8 @@ from runtime.errors import AlreadyExists, expected
 __all__ = ["INVALID", "Catalogue", "Declared"]
 
 INVALID = "telemetry.event.invalid"
-START = {"monotonic_time": "ns", "system_time": "ns"}
-STOP = {"duration": "ns", "monotonic_time": "ns"}
+_START = {"monotonic_time": "ns", "system_time": "ns"}
+_STOP = {"duration": "ns", "monotonic_time": "ns"}
 """Measurements of every span's start, and of its stop and exception."""
 
 _EXCEPTION = {"kind": str, "reason": Any, "stacktrace": Any}
@@ -65,12 +65,12 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
             return self.measurements, self.metadata
         match name.rpartition(".")[2]:
             case "start":
-                return START, self.metadata
+                return _START, self.metadata
             case "stop":
-                return {**STOP, **self.measurements}, {**self.metadata, **self.stop}
+                return {**_STOP, **self.measurements}, {**self.metadata, **self.stop}
             case _:
                 optional = {key: kind | None for key, kind in self.stop.items()}
-                return STOP, {**self.metadata, **optional, **_EXCEPTION}
+                return _STOP, {**self.metadata, **optional, **_EXCEPTION}
 
 
 class Catalogue:

@@ -27,7 +27,7 @@ class Clock:
         return self.system_ns() - (self.monotonic_ns() - monotonic_ns)
 
 
-class FakeTimer:
+class _FakeTimer:
     """A pending call of a fake clock."""
 
     __slots__ = ("due_ns", "fire")
@@ -56,7 +56,7 @@ class FakeClock(Clock):
     def __init__(self, monotonic_ns: int = 0, system_ns: int = 1_700_000_000_000_000_000) -> None:
         self._now_ns = monotonic_ns
         self._offset_ns = system_ns - monotonic_ns
-        self._timers: list[tuple[int, int, FakeTimer]] = []
+        self._timers: list[tuple[int, int, _FakeTimer]] = []
         self._order = itertools.count()
         self.settle: Callable[[], None] = lambda: None
         """Called before and after each due timer; a scheduler sets it to wait until its actors are quiet."""
@@ -67,9 +67,9 @@ class FakeClock(Clock):
     def system_ns(self) -> int:
         return self._now_ns + self._offset_ns
 
-    def call_after(self, delay_s: float, fire: Callable[[], None]) -> FakeTimer:
+    def call_after(self, delay_s: float, fire: Callable[[], None]) -> _FakeTimer:
         """Call `fire` once the clock has been advanced by `delay_s`."""
-        timer = FakeTimer(self._now_ns + int(max(delay_s, 0) * 1e9), fire)
+        timer = _FakeTimer(self._now_ns + int(max(delay_s, 0) * 1e9), fire)
         heapq.heappush(self._timers, (timer.due_ns, next(self._order), timer))
         return timer
 

@@ -18,7 +18,7 @@ from runtime._dispatch import Subscriber, deliver
 from runtime._events import Event, canonical
 from runtime.errors import expected
 
-__all__ = ["check_rates", "configure", "rate_of"]
+__all__ = ["Sampler", "check_rates", "chosen", "configure", "rate_of", "sampled"]
 
 _rates: Mapping[str, float] = {}
 _random = random.Random()

@@ -21,7 +21,7 @@ from runtime.errors import BeamstalkError
 
 __all__ = ["Capture", "actor_system", "capture_events", "fake_clock"]
 
-WAIT_S = 5.0
+_WAIT_S = 5.0
 
 
 class Capture:
@@ -77,7 +77,7 @@ class Capture:
             if _has(event.measurements, measurements) and _has(event.metadata, metadata):
                 raise AssertionError(f"expected no such event, got: {_line(event)}")
 
-    def wait_for(self, name: str, count: int = 1, timeout_s: float = WAIT_S) -> list[Event]:
+    def wait_for(self, name: str, count: int = 1, timeout_s: float = _WAIT_S) -> list[Event]:
         """Wait until so many events of this name were captured and return them; AssertionError when time is over."""
         deadline = time.monotonic() + timeout_s
         while len(found := self.of(name)) < count:
@@ -138,7 +138,7 @@ def actor_system() -> Iterator[None]:
         for ref in _process_table.processes():
             if ref not in before:
                 ref.kill()
-                ref.wait(WAIT_S)
+                ref.wait(_WAIT_S)
         if not before:
             _scheduler.stop()
 

@@ -90,6 +90,7 @@ class SupervisorCore(Actor, Generic[R]):
         self._history = RestartHistory()
         self._by_ref: dict[ActorRef[Any], Child] = {}
         self._significant_up = 0
+        self._restarted = False
 
     @classmethod
     def start(cls, *args: Any, name: str | None = None, **options: Any) -> R:
@@ -140,11 +141,10 @@ class SupervisorCore(Actor, Generic[R]):
     # -- messages ----------------------------------------------------------------------------------------------------
 
     def on_receive(self, message: Any) -> Any:
+        self._restarted = False
         if isinstance(message, Call):
             try:
                 return getattr(self, f"_call_{message.name}")(*message.args)
-            except Exit:
-                raise
             except BeamstalkError as error:
                 return Refused(error)
         if not isinstance(message, Retry):
@@ -179,7 +179,7 @@ class SupervisorCore(Actor, Generic[R]):
         for child in self._all():
             specs += 1
             supervisors += child.spec.type == "supervisor"
-            active += child.running and child.ref is not None and child.ref.is_alive()
+            active += child.running
         return ChildCounts(specs, active, supervisors, specs - supervisors)
 
     def _call_supervision(self) -> SupervisorStatistics:
@@ -275,13 +275,16 @@ class SupervisorCore(Actor, Generic[R]):
     def _restart_or_wait(self, child: Child, reason: ExitReason) -> None:
         """Restart a child now, or after its back-off."""
         delay_s = self._next_delay_s(child, reason)
-        if delay_s > 0:
+        # Exit signals go before messages. A child that crashes as fast as it is started must not keep callers waiting
+        # for ever, so of two restarts in a row the second goes behind the messages that wait.
+        if delay_s > 0 or self._restarted:
             self._retry_later(child, child.ref, reason, delay_s)
         else:
             self._restart(child, reason)
 
     def _restart(self, child: Child, reason: ExitReason) -> None:
         """Make one restart attempt: count it, give up if it is one too many, restart what the strategy says."""
+        self._restarted = True
         now_ns = self.clock.monotonic_ns()
         self._history.add(RestartRecord(child.spec.id, _reports.shown(reason), now_ns))
         if not self._window.grant(now_ns):

@@ -41,7 +41,7 @@ from supervisors.telemetry import Telemetry
 
 __all__ = ["Application"]
 
-DRAIN_S = 5.0
+_DRAIN_S = 5.0
 _GRACE_S = 0.5
 _running: Application | None = None
 _lock = _native.RLock()
@@ -64,7 +64,7 @@ class Application:
     """
 
     name: str = ""
-    drain_s: float = DRAIN_S
+    drain_s: float = _DRAIN_S
 
     def __init__(
         self,

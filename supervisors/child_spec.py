@@ -38,10 +38,10 @@ Shutdown = int | Literal["infinity", "brutal_kill"]
 ChildType = Literal["worker", "supervisor"]
 AutoShutdown = Literal["never", "any_significant", "all_significant"]
 
-Startable = type[Actor] | Callable[..., ActorRef[Any]]
-StartSpec = Startable | tuple[Startable, Iterable[Any]] | tuple[Startable, Iterable[Any], Mapping[str, Any]]
+_Startable = type[Actor] | Callable[..., ActorRef[Any]]
+StartSpec = _Startable | tuple[_Startable, Iterable[Any]] | tuple[_Startable, Iterable[Any], Mapping[str, Any]]
 
-DEFAULT_WORKER_SHUTDOWN_MS = 5_000
+_DEFAULT_WORKER_SHUTDOWN_MS = 5_000
 
 
 class ChildSpec(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         one_of("restart", self.restart, ("permanent", "transient", "temporary"))
         one_of("type", self.type, ("worker", "supervisor"))
         if self.shutdown is None:
-            default = DEFAULT_WORKER_SHUTDOWN_MS if self.type == "worker" else "infinity"
+            default = _DEFAULT_WORKER_SHUTDOWN_MS if self.type == "worker" else "infinity"
             msgspec.structs.force_setattr(self, "shutdown", default)
         _check_shutdown(self.shutdown)
         _check_significant(self.significant, self.restart)
@@ -98,7 +98,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         """
         return msgspec.structs.replace(self, **changes)
 
-    def target(self) -> tuple[Startable, tuple[Any, ...], Mapping[str, Any]]:
+    def target(self) -> tuple[_Startable, tuple[Any, ...], Mapping[str, Any]]:
         """Return what to start, its positional and its keyword arguments."""
         if not isinstance(self.start, tuple):
             return self.start, (), {}

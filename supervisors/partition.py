@@ -25,7 +25,7 @@ from supervisors.supervisor import Supervisor
 
 __all__ = ["PartitionSupervisor", "PartitionSupervisorRef"]
 
-WithArguments = Callable[[tuple[Any, ...], int], Sequence[Any]]
+_WithArguments = Callable[[tuple[Any, ...], int], Sequence[Any]]
 
 
 class PartitionSupervisorRef(SupervisorRef):
@@ -70,7 +70,7 @@ class PartitionSupervisor(Supervisor):
         child: SpecLike,
         *,
         partitions: int | None = None,
-        with_arguments: WithArguments | None = None,
+        with_arguments: _WithArguments | None = None,
         **options: Unpack[FlagOptions],
     ) -> None:
         super().__init__(**options)

@@ -39,10 +39,10 @@ from supervisors.dynamic import DynamicSupervisor
 from supervisors.refs import Call
 from supervisors.supervisor import Supervisor
 
-__all__ = ["Telemetry"]
+__all__ = ["HANDLERS", "Handlers", "Telemetry"]
 
 HANDLERS = "telemetry.handlers"
-HANDLER_BACKOFF = wait_exponential(multiplier=0.01, max=5)
+_HANDLER_BACKOFF = wait_exponential(multiplier=0.01, max=5)
 
 
 class Telemetry:
@@ -151,7 +151,7 @@ class Handlers(DynamicSupervisor):
                 restart="transient",
                 max_restarts=options.max_restarts,
                 max_seconds=options.max_seconds,
-                backoff=HANDLER_BACKOFF,
+                backoff=_HANDLER_BACKOFF,
             )
         )
         self._running[attachment.id] = child

@@ -348,16 +348,38 @@ def test_a_seed_gives_another_order_and_the_same_seed_the_same() -> None:
 # -- the end ---------------------------------------------------------------------------------------------------------------
 
 
-def test_stop_says_so_when_somebody_holds_the_hub_and_the_next_scheduler_works() -> None:
-    over = threading.Event()
+def test_stop_interrupts_who_holds_the_hub() -> None:
     scheduler = _scheduler.scheduler()
-    hog = run(scheduler, lambda: over.wait(PATIENCE_S) and None)
+    began, ended_by = threading.Event(), []
 
-    assert _scheduler.stop(0.05) is False
+    def hold_the_hub() -> None:
+        began.set()
+        try:
+            while True:
+                pass
+        except BaseException as error:
+            ended_by.append(type(error))
+            raise
+
+    run(scheduler, hold_the_hub)
+    assert began.wait(PATIENCE_S)
+
+    assert _scheduler.stop(0.01) is True
+    assert ended_by == [_scheduler.Interrupted]
+
+
+def test_stop_says_so_when_even_that_does_not_help_and_the_next_scheduler_works() -> None:
+    over = threading.Lock()
+    over.acquire()
+    began = threading.Event()
+    scheduler = _scheduler.scheduler()
+    run(scheduler, lambda: (began.set(), over.acquire()))  # no Python code runs in there that could be interrupted
+    assert began.wait(PATIENCE_S)
+
+    assert _scheduler.stop(0.01) is False
 
     assert run(_scheduler.scheduler(), lambda: None).done.wait(PATIENCE_S)
-    over.set()
-    assert hog.done.wait(PATIENCE_S)
+    over.release()
     until(lambda: not scheduler.statistics().running)
 
 

@@ -77,7 +77,7 @@ class House:
     def __init__(self, clock: FakeClock, captured: Capture) -> None:
         self.clock = clock
         self.captured = captured
-        self.journal: list[str] = []
+        self.journal: list[Any] = []
         self.starts: Counter[str] = Counter()
         self.outcomes: dict[str, list[str]] = {}
         self.meanwhile: Callable[[], object] = lambda: None
@@ -109,7 +109,7 @@ class House:
         errand.stop()
         self.quiet()
 
-    def happened(self) -> list[str]:
+    def happened(self) -> list[Any]:
         """Take what was noted since the last time."""
         self.quiet()
         journal, self.journal[:] = self.journal[:], []

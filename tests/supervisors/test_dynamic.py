@@ -136,6 +136,19 @@ def test_terminate_child_of_a_restarting_child_goes_by_the_ref_it_had(house: Hou
     assert house.starts["a"] == 1
 
 
+def test_a_child_goes_by_the_ref_it_had_after_further_failed_starts_too(house: House, run: Run) -> None:
+    house.outcomes["a"] = ["ok", "no paper"]
+    supervisor = run(DynamicSupervisor, backoff=tenacity.wait_fixed(2))
+    ref = supervisor.start_child(house.spec("a"))
+    house.end(ref, "boom")
+    house.clock.advance(2)
+
+    assert house.starts["a"] == 2
+    assert standing(supervisor) == {"a": "restarting"}
+    supervisor.terminate_child(ref)
+    assert standing(supervisor) == {}
+
+
 @pytest.mark.parametrize("call", ["terminate_child", "get_child_spec"])
 def test_calls_take_refs_and_not_ids(house: House, run: Run, call: str) -> None:
     supervisor = run(DynamicSupervisor)

@@ -231,6 +231,53 @@ def test_killing_a_supervisor_takes_its_children_along_in_the_middle_of_a_stop_t
     assert (a.is_alive(), b.exit_reason) == (False, "killed")
 
 
+class Trapper(Worker):
+    """Decides for itself what to do about exit signals: nothing."""
+
+    trap_exits = True
+
+    def on_exit(self, ref: ActorRef[Any] | None, reason: Any) -> None:
+        self.house.journal.append(f"{reason} from {type(ref).__name__}")
+
+
+def test_a_child_that_somebody_else_started_and_that_traps_exits_is_killed_when_its_time_is_over(
+    house: House, run: Run
+) -> None:
+    ref = Trapper.start(house, "a")
+    supervisor = run(Supervisor, children=[ChildSpec("a", lambda: ref, shutdown=1_000)])
+    house.happened()
+
+    supervisor.stop(block=False)
+    house.clock.advance(1)
+
+    assert house.happened() == ["shutdown from SupervisorRef"]
+    assert ref.exit_reason == "killed"
+
+
+class Hanging(Worker):
+    """Starts once; the second start never comes to an end."""
+
+    def on_start(self) -> None:
+        super().on_start()
+        if self.house.starts[self.label] > 1:
+            self.house.journal.append(self.actor_ref)
+            Actor.start().wait()
+
+
+def test_killing_a_supervisor_in_the_middle_of_a_restart_ends_both_and_reports_no_failed_start(
+    house: House, run: Run
+) -> None:
+    supervisor = run(Supervisor, children=[house.spec("a", Hanging)])
+    house.end(child(supervisor, "a"), "boom")
+    starting = house.journal[-1]
+
+    supervisor.kill()
+    house.quiet()
+
+    assert (supervisor.exit_reason, starting.exit_reason) == ("killed", "killed")
+    assert house.contexts() == [("child_terminated", "boom")]
+
+
 # --- whom a supervisor listens to -----------------------------------------------------------------------------------
 
 

@@ -101,6 +101,21 @@ def test_failed_starts_use_up_the_intensity(house: House, run: Run) -> None:
     assert house.happened()[-1] == "stop b"
 
 
+def test_the_report_of_giving_up_names_the_child_that_could_not_be_started(house: House, run: Run) -> None:
+    house.outcomes["b"] = ["ok", "no paper"]
+    supervisor = run(Supervisor, children=[house.spec("a"), house.spec("b")], strategy="one_for_all", max_restarts=1)
+    first = child(supervisor, "a")
+
+    house.end(first, "boom")
+
+    offenders = [(report["context"], report["offender"]) for report in house.events("supervisors.report")]
+    assert [(context, offender["id"], offender["ref"]) for context, offender in offenders] == [
+        ("child_terminated", "a", first),
+        ("start_error", "b", None),
+        ("shutdown", "b", None),
+    ]
+
+
 class Watched(Worker):
     """Has somebody do `house.meanwhile` while its own start fails: it comes before the retry."""
 
