@@ -359,6 +359,7 @@ class Actor(pykka.Actor):
             return False
         self._busy_since_ns = _scheduler.now_ns()
         self._current = message
+        failed = False
         try:
             if message.__class__ is Ask:
                 result = self._receive(message.message)
@@ -369,9 +370,10 @@ class Actor(pykka.Actor):
                 self._receive(message)
                 self._mailbox.settle(self)
         except BaseException as error:
+            failed = True
             self._failed(error, message)
         if self._tracer is not None:
-            self._tracer.add(message, self._busy_since_ns, self._dead)
+            self._tracer.add(message, self._busy_since_ns, failed)
         self._current = None
         self._busy_since_ns = 0
         return True

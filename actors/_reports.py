@@ -9,7 +9,7 @@ from loguru import logger
 
 from runtime import execute
 from runtime._spans import Stacktrace
-from runtime.errors import ExitReason
+from runtime.errors import ExitReason, shown
 
 if TYPE_CHECKING:
     from actors._actor import Actor
@@ -34,13 +34,13 @@ def crash(actor: Actor, reason: ExitReason) -> None:
     }
     execute(CRASH, {"mailbox": actor._mailbox.pending(), "uptime": monotonic_ns() - actor._started_ns}, metadata)
     logger.opt(lazy=True).error(
-        "{} crashed: {} {}", lambda: actor._actor_ref, lambda: repr(reason), lambda: stack.places()
+        "{} crashed: {} {}", lambda: actor._actor_ref, lambda: shown(reason), lambda: stack.places()
     )
 
 
 def unexpected(actor: Actor, message: Any) -> None:
     """Report a message that the actor has no use for."""
-    logger.opt(lazy=True).warning("{} got an unexpected message: {}", lambda: actor._actor_ref, lambda: repr(message))
+    logger.opt(lazy=True).warning("{} got an unexpected message: {}", lambda: actor._actor_ref, lambda: shown(message))
 
 
 def _ancestors(actor: Actor) -> list[Any]:

@@ -11,12 +11,10 @@ import msgspec
 
 from runtime import _scheduler
 from runtime._waiting import Waiter, waiter
-from runtime.errors import expected
+from runtime.errors import expected, shown
 
 if TYPE_CHECKING:
     from actors._actor import Actor
-
-_SHOWN = 500
 
 
 class TraceEntry(msgspec.Struct, frozen=True):
@@ -65,8 +63,7 @@ class Trace:
     def add(self, message: Any, begun_ns: int, failed: bool) -> None:
         """Note a message that was handled; called by the actor."""
         if len(self.entries) < self._limit:
-            shown = repr(message)
-            shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
-            self.entries.append(TraceEntry(begun_ns, _scheduler.now_ns() - begun_ns, failed, shown))
+            duration_ns = _scheduler.now_ns() - begun_ns
+            self.entries.append(TraceEntry(begun_ns, duration_ns, failed, shown(message)))
         if len(self.entries) >= self._limit:
             self.stop()

@@ -1,8 +1,8 @@
 """What every reporter must keep to: one set of cases, for ours and for anybody's.
 
-A reporter's author writes a small harness (`ReporterUnderTest`): how to run the reporter in an application, and how to read
-what it has sent. The cases do the rest through the public face: they define metrics, emit events, have the reporter send,
-and compare totals. They need no test framework; each is a callable that raises AssertionError with a sentence.
+A reporter's author writes a small harness (`ReporterUnderTest`): how to run the reporter in an application, and how to
+read what it has sent. The cases do the rest through the public face: they define metrics, emit events, have the
+reporter send, and compare totals. They need no test framework; each is a callable that raises AssertionError.
 
     from runtime.testing import reporter_suite
 
@@ -40,8 +40,8 @@ class NotApplicable(Exception):
 class Received(msgspec.Struct, frozen=True):
     """What came out of a reporter for one series, in all.
 
-    `name` is the name of the definition; `tags` as far as the reporter says them; `value` the total: of a counter the events,
-    of a sum the sum, of a last_value the newest value, of a summary or distribution how many measurements it stands for.
+    `name` is the name of the definition; `tags` as far as the reporter says them; `value` the total: of a counter the
+    events, of a sum the sum, of a last_value the newest value, of a summary or distribution how many measurements.
     """
 
     name: str
@@ -53,7 +53,7 @@ class RunningReporter(Protocol):
     """A reporter in a running application."""
 
     resolution: float
-    """How far a sum or a value may be off because of the reporter's format; 0 for most, 0.5 where it takes integers only."""
+    """How far a sum may be off because of the reporter's format; 0 for most, 0.5 where it takes integers only."""
 
     def flush(self) -> object:
         """Have the reporter send what happened, and wait until that is done or has failed."""
@@ -128,7 +128,7 @@ def _expect_near(run: RunningReporter, name: str, value: float) -> None:
     assert run.malformed() == 0, f"expected everything to be readable, got: {run.malformed()} that was not"
 
 
-# -- what happened comes out -------------------------------------------------------------------------------------------
+# -- what happened comes out -----------------------------------------------------------------------------------------
 
 
 @_case
@@ -203,7 +203,7 @@ def _a_unit_is_converted_before_it_comes_out(reporter: ReporterUnderTest) -> Non
         _expect(run, time=3)
 
 
-# -- odd events cost their sample and nothing else -----------------------------------------------------------------------
+# -- odd events cost their sample and nothing else -------------------------------------------------------------------
 
 
 @_case
@@ -302,7 +302,7 @@ def _more_series_than_allowed_share_one_and_lose_nothing(reporter: ReporterUnder
         assert series == 6, f"expected five series and the overflow series, got: {series}"
 
 
-# -- hostile names and texts -------------------------------------------------------------------------------------------
+# -- hostile names and texts -----------------------------------------------------------------------------------------
 
 _INJECTIONS = (
     "a\nconformance.fake:9|c",
@@ -333,15 +333,19 @@ def _no_tag_can_forge_a_line(reporter: ReporterUnderTest) -> None:
 
 @_case
 def _no_name_can_forge_a_line(reporter: ReporterUnderTest) -> None:
-    names = [(text.replace(".", "-"), "n") for text in _INJECTIONS]
-    metrics = [counter(name, event_name=EVENT, tags=lambda _, key=name[0]: {key: "v"}) for name in names]
+    names = [f"{n}{text}".replace(".", "-") for n, text in enumerate(_INJECTIONS)]
+    metrics = [counter((name, "n"), event_name=EVENT, tags=_function_that_answers({name: "v"})) for name in names]
     with reporter.running([*metrics, counter(_thing("count"))]) as run:
         _emit()
         run.flush()
 
         _expect(run, count=1)
         values = [each.value for each in run.received()]
-        assert values == [1] * (len(names) + 1), f"expected one line of 1 for each counter, got: {values}"
+        assert values == [1] * (len(names) + 1), f"expected each counter once, with 1, got: {values}"
+
+
+def _function_that_answers(tags: dict[str, str]) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    return lambda metadata: tags
 
 
 @_case
@@ -357,7 +361,7 @@ def _what_is_too_large_harms_no_neighbour(reporter: ReporterUnderTest) -> None:
         assert _total(run, "huge") in (0, 1)
 
 
-# -- crashes and endpoints that are away ---------------------------------------------------------------------------------
+# -- crashes and endpoints that are away -----------------------------------------------------------------------------
 
 
 @_case

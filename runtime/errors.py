@@ -28,6 +28,7 @@ __all__ = [
     "StartError",
     "expected",
     "is_normal_exit",
+    "shown",
 ]
 
 ExitReason = object
@@ -94,10 +95,20 @@ def expected(what: str, got: object, fix: str = "") -> InvalidValue:
     >>> expected("max_seconds to be a positive number", 0)
     InvalidValue('expected max_seconds to be a positive number, got: 0')
     """
-    shown = repr(got)
-    if len(shown) > 200:
-        shown = shown[:197] + "..."
-    return InvalidValue(f"expected {what}, got: {shown}" + (f". {fix}" if fix else ""))
+    return InvalidValue(f"expected {what}, got: {shown(got, 200)}" + (f". {fix}" if fix else ""))
+
+
+def shown(value: object, longest: int = 500) -> str:
+    """Render a value for a message or report, shortly, and whatever its own `repr` does.
+
+    >>> shown("a" * 1000)[-4:]
+    'a...'
+    """
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001  # a foreign repr may raise anything, and must not end who reports
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def is_normal_exit(reason: ExitReason) -> bool:

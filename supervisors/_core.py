@@ -19,7 +19,16 @@ import pykka
 from tenacity.wait import wait_base
 
 from actors import IGNORE, Actor, ActorRef
-from runtime.errors import AlreadyStarted, BeamstalkError, Exit, ExitReason, StartError, expected, is_normal_exit
+from runtime.errors import (
+    AlreadyStarted,
+    BeamstalkError,
+    Exit,
+    ExitReason,
+    StartError,
+    expected,
+    is_normal_exit,
+    shown,
+)
 from supervisors import _reports
 from supervisors._flags import FlagOptions, Flags, Strategy
 from supervisors._restart import Backoff, RestartHistory, RestartRecord, RestartWindow
@@ -286,7 +295,7 @@ class SupervisorCore(Actor, Generic[R]):
         """Make one restart attempt: count it, give up if it is one too many, restart what the strategy says."""
         self._restarted = True
         now_ns = self.clock.monotonic_ns()
-        self._history.add(RestartRecord(child.spec.id, _reports.shown(reason), now_ns))
+        self._history.add(RestartRecord(child.spec.id, shown(reason), now_ns))
         if not self._window.grant(now_ns):
             self._report("shutdown", "reached_max_restart_intensity", child)
             self._retire(child)

@@ -15,10 +15,10 @@ from loguru import logger
 
 import runtime
 from actors import ActorRef
-from runtime.errors import ExitReason
+from runtime.errors import ExitReason, shown
 from supervisors.child_spec import ChildSpec
 
-__all__ = ["Context", "progress", "shown", "supervisor_report", "unexpected_message"]
+__all__ = ["Context", "progress", "supervisor_report", "unexpected_message"]
 
 Context = Literal["child_terminated", "start_error", "shutdown_error", "shutdown"]
 
@@ -26,7 +26,6 @@ _report_event = runtime.event("supervisors.report")
 _progress_event = runtime.event("supervisors.progress")
 _unexpected_event = runtime.event("supervisors.unexpected_message")
 _ONE = {"count": 1}
-_LONGEST = 500
 _late = logger.opt(lazy=True)
 
 
@@ -45,19 +44,6 @@ class Report(msgspec.Struct, frozen=True):
                 value = shown(value)
             lines.append(f"    {key}: {value}")
         return "\n".join(lines)
-
-
-def shown(value: object) -> str:
-    """Render a value for a report, shortly, and whatever its own `repr` does.
-
-    >>> shown("a" * 1000)[-4:]
-    'a...'
-    """
-    try:
-        text = repr(value)
-    except Exception as error:  # noqa: BLE001 - a foreign repr may raise anything, and must not end a supervisor
-        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def supervisor_report(

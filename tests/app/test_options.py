@@ -21,11 +21,10 @@ def test_the_defaults_label_a_thousand_samples_at_five_hundred_a_second() -> Non
 
 
 def test_every_option_is_read() -> None:
-    arguments = (
-        "--samples 7 --rate 2.5 --statsd 127.0.0.1:8125 --export out --duration 3 --abandon 0.5 --train 0 --chaos"
-    )
+    numbers = "--samples 7 --rate 2.5 --duration 3 --abandon 0.5 --train 0"
+    others = "--statsd 127.0.0.1:8125 --export out --chaos --json"
 
-    assert parse([*arguments.split(), "--json"]) == Options(
+    assert parse(f"{numbers} {others}".split()) == Options(
         samples=7,
         rate=2.5,
         statsd=("127.0.0.1", 8125),

@@ -42,9 +42,8 @@ def test_a_quiet_screen_says_nothing(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_terminal_sees_progress_that_is_gone_at_the_end() -> None:
     terminal, theirs = pty.openpty()
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=theirs, text=True, check=True
-        )
+        command = [sys.executable, "-c", PROGRAM]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, check=True)
         os.close(theirs)
         drawn = os.read(terminal, 65_536).decode()
     finally:

@@ -1,0 +1,312 @@
+"""The main job as its user runs it: a process of its own, a raw UDP socket for a StatsD server, output and exit code."""
+
+import hashlib
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.labeling.export import read_manifest
+from app.labeling.metrics import METRICS
+
+ROOT = Path(__file__).parents[2]
+LINE = re.compile(
+    r"(?P<name>[a-z_.]+):(?P<value>-?\d+(?:\.\d+)?)\|(?P<kind>c|ms|g|d|h)(?:\|@(?P<rate>[\d.]+))?(?:\|#(?P<tags>[^|#]+))?"
+)
+SMALL = ("--samples", "30", "--rate", "max", "--abandon", "0", "--train", "0", "--json")
+LABELS = 300
+
+
+class Server:
+    """A UDP socket on which everything that was sent waits until it is read."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.socket.bind(("127.0.0.1", 0))
+        self.option = ("--statsd", f"127.0.0.1:{self.socket.getsockname()[1]}")
+
+    def lines(self) -> list[str]:
+        """Return all lines that have come."""
+        self.socket.setblocking(False)
+        lines = []
+        while True:
+            try:
+                lines += self.socket.recv(65_536).decode().split("\n")
+            except BlockingIOError:
+                return lines
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.socket.close()
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "app", *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, text=True, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    )
+
+
+def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    with start(*arguments) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def summary_of(*arguments: str, code: int = 0) -> dict[str, Any]:
+    done = run(*arguments, code=code)
+    assert done.stderr == ""
+    summary: dict[str, Any] = msgspec.json.decode(done.stdout)
+    return summary
+
+
+def accounts_of(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the accounts by listener, having checked every sum."""
+    accounts = {account["listener"]: account for account in [*summary["listeners"], summary["events"]]}
+    columns = ("handled", "dropped", "failed", "discarded", "waiting")
+    for account in accounts.values():
+        assert account["emitted"] == sum(account[column] for column in columns)
+    for column in ("emitted", *columns):
+        assert summary["events"][column] == sum(account[column] for account in summary["listeners"])
+    return accounts
+
+
+def test_a_statsd_server_receives_what_the_summary_says(server: Server) -> None:
+    summary = summary_of(*SMALL, "--abandon", "0.02", *server.option)
+
+    lines = server.lines()
+    matches = [match for line in lines if (match := LINE.fullmatch(line))]
+    sums: Counter[str] = Counter()
+    for match in matches:
+        if match["kind"] == "c":
+            sums[match["name"]] += int(match["value"])
+    assert len(matches) == len(lines) == summary["statsd"]["lines"]
+    assert sums["anvil.label.submit.count"] == summary["labels"]["submitted"] == LABELS
+    assert sums["anvil.assignment.timed_out.count"] == summary["labels"]["abandoned"] > 0
+    assert "anvil.queue.created.count:1|c" in lines
+
+
+def test_the_lines_have_the_form_that_the_decision_record_shows(server: Server) -> None:
+    summary_of(*SMALL, "--abandon", "0.02", *server.option)
+
+    lines = server.lines()
+    for form in (
+        r"anvil\.queue\.created\.count:1\|c",
+        r"anvil\.label\.submit\.count:\d+\|c\|#queue_id:vader-lexicon,schema_version_id:v2",
+        r"anvil\.assignment\.dispatch\.duration:[\d.]+\|ms\|#policy_type:redundancy",
+        r"anvil\.label\.submit\.duration:[\d.]+\|ms\|#queue_id:vader-lexicon",
+        r"anvil\.agreement\.low_score\.value:[\d.-]+\|g\|#dimension:valence",
+    ):
+        assert any(re.fullmatch(form, line) for line in lines), form
+    names = {line.split(":")[0] for line in lines}
+    assert names == {metric.name for metric in METRICS} - {"anvil.export.generate.exception.count"}
+
+
+def test_the_sums_of_a_run_add_up() -> None:
+    summary = summary_of(*SMALL)
+
+    accounts = accounts_of(summary)
+    labels = summary["labels"]
+    assert summary["adds_up"] is True
+    assert labels["submitted"] == labels["heard"] == labels["exported"] == LABELS
+    assert labels["samples"] == summary["agreement"]["samples"] == 30
+    assert 0 < summary["agreement"]["alpha"]["valence"] < 1
+    assert accounts["ledger"]["handled"] == accounts["ledger"]["emitted"] > LABELS
+    assert accounts["telemetry.aggregator"]["handled"] > LABELS
+    statsd = summary["statsd"]
+    assert (statsd["lines_received"], statsd["packets_received"]) == (statsd["lines"], statsd["packets"])
+    assert statsd["labels_received"] == LABELS
+    assert summary["restarts"] == 0
+
+
+def test_chaos_changes_nothing_for_those_who_work_and_listen(server: Server) -> None:
+    summary = summary_of("--chaos", *SMALL, *server.option)
+
+    accounts = accounts_of(summary)
+    sums = Counter(int(line.split(":")[1].split("|")[0]) for line in server.lines() if "submit.count" in line)
+    assert summary["adds_up"] is True
+    assert summary["labels"]["submitted"] == summary["labels"]["heard"] == LABELS
+    assert sum(value * times for value, times in sums.items()) == LABELS
+    heard = 2 * LABELS + summary["labels"]["rejected"]
+    assert accounts["chaos-sleeper"]["emitted"] == accounts["chaos-raiser"]["emitted"] == heard
+    assert accounts["chaos-sleeper"]["waiting"] > 0
+    assert accounts["chaos-raiser"]["failed"] > 0
+    assert summary["restarts"] > 0
+
+
+def test_exports_are_kept_with_manifests_that_prove_them(tmp_path: Path) -> None:
+    directory = tmp_path / "not" / "there" / "yet"
+
+    summary = summary_of("--export", str(directory), *SMALL)
+
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "labels.csv",
+        "labels.csv.manifest.json",
+        "labels.jsonl",
+        "labels.jsonl.manifest.json",
+    ]
+    for format in ("csv", "jsonl"):
+        written = (directory / f"labels.{format}").read_bytes()
+        manifest = read_manifest(directory / f"labels.{format}.manifest.json")
+        assert manifest.sha256_hash == hashlib.sha256(written).hexdigest()
+        assert (manifest.row_count, manifest.output_path) == (LABELS, str(directory / f"labels.{format}"))
+        assert written.count(b"\n") == LABELS + (format == "csv")
+    assert [one["sha256_hash"] for one in summary["exports"]] == [
+        read_manifest(directory / f"labels.{format}.manifest.json").sha256_hash for format in ("csv", "jsonl")
+    ]
+
+
+def test_a_refusing_endpoint_costs_nothing_and_is_told() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+
+    summary = summary_of("--statsd", f"127.0.0.1:{port}", *SMALL)
+
+    assert summary["adds_up"] is True
+    assert summary["labels"]["submitted"] == LABELS
+    assert "refused" in summary["statsd"]["problem"]
+    assert summary["statsd"]["failed_sends"] > 0
+    assert summary["statsd"]["lines"] == 0
+
+
+def test_a_duration_ends_the_labelling_and_the_sums_still_add_up() -> None:
+    summary = summary_of("--samples", "all", "--rate", "200", "--duration", "0.5", "--train", "0", "--json")
+
+    assert summary["adds_up"] is True
+    assert 0 < summary["labels"]["submitted"] < 1000
+    assert summary["interrupted"] is False
+
+
+@pytest.mark.parametrize("chaos", [(), ("--chaos",)], ids=["calm", "chaos"])
+def test_an_interrupt_ends_the_labelling_with_a_summary_and_130(server: Server, chaos: tuple[str, ...]) -> None:
+    process = start("--samples", "all", *chaos, *server.option, "--json")
+    with process:
+        server.socket.recv(65_536)  # under way
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+
+    summary = msgspec.json.decode(out)
+    accounts_of(summary)
+    assert (process.returncode, err) == (130, "")
+    assert summary["interrupted"] is True
+    assert summary["adds_up"] is True
+    assert 0 < summary["labels"]["submitted"] < 75_200
+
+
+def test_a_second_interrupt_ends_the_run_without_a_traceback(server: Server, tmp_path: Path) -> None:
+    process = start("--samples", "all", "--chaos", "--export", str(tmp_path), *server.option, "--json")
+    with process:
+        server.socket.recv(65_536)
+        process.send_signal(signal.SIGINT)
+        # Once the last file is there, the handlers are drained, which the sleeper makes as long as it may be.
+        deadline_s = time.monotonic() + 30
+        while not (tmp_path / "labels.jsonl.manifest.json").exists() and time.monotonic() < deadline_s:
+            select.select([], [], [], 0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+
+
+def test_the_summary_for_people_is_printed_without_json() -> None:
+    done = run("--samples", "5", "--rate", "max", "--train", "2")
+
+    assert done.stderr == ""
+    said = done.stdout.splitlines()
+    assert any(line.startswith("labels     50 submitted for 5 samples") for line in said)
+    assert any(line.endswith("it all adds up") for line in said)
+    assert said[-1].startswith("training   2 steps, loss ")
+
+
+def test_a_live_summary_of_what_arrives_is_printed_meanwhile() -> None:
+    with start("--samples", "all", "--rate", "300", "--train", "0") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert re.fullmatch(
+        r"statsd     [\d,]+ lines in [\d,]+ packets so far; anvil\.label\.submit\.count [\d,]+\n", first
+    )
+
+
+def test_a_reader_who_has_gone_ends_the_run_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with start("--samples", "5", "--rate", "max", "--train", "0", stdout=writer) as process:
+        os.close(writer)
+        _, err = process.communicate(timeout=60)
+
+    assert (process.returncode, err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--bogus"], "got: '--bogus'"),
+        (["--samples", "9999"], "expected --samples to be 'all' or at most 7520, the tokens that there are, got: "),
+        (["--statsd", "localhost:none"], "expected HOST:PORT"),
+        (["train", "--steps", "0"], "got: 0"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence_and_2(arguments: list[str], sentence: str) -> None:
+    done = run(*arguments, code=2)
+
+    assert done.stdout == ""
+    assert done.stderr.startswith("python -m app")
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_directory_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    done = run("--export", str(tmp_path / "file" / "exports"), code=1)
+
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"python -m app: expected a directory that exports can be written to, got: '{tmp_path}/file/exports' "
+        "(Not a directory). Choose another with --export DIR\n"
+    )
+
+
+def test_a_missing_data_set_is_told_with_the_pip_line() -> None:
+    program = "import runpy, sys; sys.modules['vaderSentiment'] = None; runpy.run_module('app', run_name='__main__')"
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("python -m app: expected the package vaderSentiment")
+    assert done.stderr.endswith("Install it: pip install vaderSentiment\n")
+
+
+def test_help_names_every_option() -> None:
+    done = run("--help")
+
+    for option in ("--samples", "--rate", "--statsd", "--export", "--duration", "--abandon", "--chaos", "--json"):
+        assert option in done.stdout
+
+
+def test_training_runs_alone() -> None:
+    done = run("train", "--steps", "1")
+
+    assert done.stderr == ""
+    assert done.stdout.startswith("step 1: loss ")
