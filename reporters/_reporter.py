@@ -10,10 +10,12 @@ Runs green, on the runtime's hub: whatever a reporter does may wait cooperativel
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import gevent
 import msgspec
 import pykka
 from loguru import logger
@@ -22,7 +24,10 @@ from actors import Actor, ActorRef, whereis
 from actors._series_points import Delta, Point
 from actors.aggregator import NAME as AGGREGATOR
 from actors.aggregator import Collect, Commit, Subscribe
+from runtime import _native
 from runtime.errors import ExitReason, expected
+
+_RESTART_LOOKS = 100
 
 
 class Flush(msgspec.Struct, frozen=True):
@@ -53,7 +58,13 @@ class Kept:
     no_aggregator: int = 0
     last_error: str = ""
     delta: Delta | None = None
-    progress: Any = field(default=None)
+    progress: Any = None
+    pid: int = field(default_factory=os.getpid)
+
+    def forget_parent(self) -> None:
+        """Let go of what a fork has left here: it is the parent's to send."""
+        self.delta = self.progress = None
+        self.pid = os.getpid()
 
     def statistics(self) -> FlushStatistics:
         """Answer the accounts, from any thread."""
@@ -83,6 +94,8 @@ class Reporter(Actor):
         self._timer: Any = None
 
     def on_start(self) -> None:
+        if self.kept.pid != os.getpid():
+            self.kept.forget_parent()
         aggregator = self._aggregator()
         if aggregator is not None:
             aggregator.tell(Subscribe(self.name))
@@ -99,6 +112,7 @@ class Reporter(Actor):
 
     def on_stop(self, reason: ExitReason = "normal") -> None:
         self._timer.cancel()
+        self._await_aggregator()
         self.flush()
 
     def get_state(self) -> FlushStatistics:
@@ -146,8 +160,8 @@ class Reporter(Actor):
     def _commit(self, aggregator: ActorRef[Any], unsent: Sequence[Point]) -> None:
         kept = self.kept
         assert kept.delta is not None
-        aggregator.ask(Commit(self.name, kept.delta, tuple(unsent)))
-        kept.waiting_points = len(unsent)
+        is_known = aggregator.ask(Commit(self.name, kept.delta, tuple(unsent)))
+        kept.waiting_points = len(unsent) if is_known else 0  # unknown: the delta is of an application that has ended
         kept.delta = kept.progress = None
 
     def _has_failed(self, error: str) -> bool:
@@ -164,6 +178,14 @@ class Reporter(Actor):
     def _aggregator(self) -> ActorRef[Any] | None:
         ref: ActorRef[Any] | None = whereis(AGGREGATOR)
         return ref
+
+    def _await_aggregator(self) -> None:
+        """Give an aggregator that is being restarted a moment: this is the last flush."""
+        sleep = gevent.sleep if self.carrier == "green" else _native.sleep
+        for _ in range(_RESTART_LOOKS):
+            if self._aggregator() is not None:
+                return
+            sleep(0.01)
 
     def _flush_later(self) -> None:
         self._timer = self.send_after(self.interval_s, Flush())

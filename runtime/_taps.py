@@ -46,12 +46,14 @@ class Tap:
 def _expression(pattern: str) -> str:
     if pattern == "*":
         return ".*"
-    if isinstance(pattern, str) and pattern.endswith(".*"):
-        return re.escape(canonical(pattern[:-2])) + r"\..*"
+    prefix = isinstance(pattern, str) and pattern.endswith(".*")
     try:
-        return re.escape(canonical(pattern))
+        name = canonical(pattern[:-2] if prefix else pattern)
     except ValueError:
-        raise expected("a pattern such as 'a.b.c', 'a.b.*' or '*'", pattern) from None
+        name = "*"
+    if "*" in name:
+        raise expected("a pattern such as 'a.b.c', 'a.b.*' or '*'", pattern)
+    return re.escape(name) + (r"\..*" if prefix else "")
 
 
 class _Tapped(dict[str, tuple[Subscriber, ...]]):

@@ -1,7 +1,7 @@
 """JSON for other people's readers, made of values that nobody vouches for.
 
-Metadata holds whatever a caller put there: halves of surrogate pairs, NaN, bytes, objects. Here it becomes JSON that every
-reader takes, or its text; nothing raises, nothing is called but `str`, and nothing goes deeper than it should.
+Metadata holds whatever a caller put there: halves of surrogate pairs, NaN, bytes, objects. Here it becomes JSON that
+every reader takes, or its text; nothing raises, nothing is called but `str`, and nothing goes deeper than it should.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What every durable reporter shares: events in, records into an outbox, a promise to those who ask for one.
 
-`DurableReporter` is the actor. It runs on a thread of its own, because it reads files and waits for the disk; events come
-straight from the emitters into its mailbox, which outlives it. Whoever emits with `runtime.commit` does not go through
-the mailbox: the record is made in the emitter's own thread, and the emitter waits until it is on disk.
+`DurableReporter` is the actor. It runs on a thread of its own, because it reads files and waits for the disk; events
+come straight from the emitters into its mailbox, which outlives it. Whoever emits with `runtime.commit` does not go
+through the mailbox: the record is made in the emitter's own thread, and the emitter waits until it is on disk.
 
 A subclass of `DurableDeclaration` says what to make of an event (`records`), and is what goes among an application's
 children.
@@ -24,7 +24,7 @@ from reporters.spool import Ticket
 from runtime import Event, _native
 from runtime._dispatch import Obligation
 from runtime._mailbox import Mailbox, MailboxStatistics
-from runtime.errors import ExitReason, InvalidValue, expected
+from runtime.errors import ExitReason, expected
 from supervisors.child_spec import ChildSpec
 
 _SHUTDOWN_MARGIN_S = 1.0
@@ -32,11 +32,19 @@ _TAKE = 256
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A record to be made: payload, class, and its id when it has a stable one of its own."""
+    """A record to be made: payload, class, its id when it has one of its own, and what `emit` wants to know of it."""
 
     payload: bytes
     record_class: str
     id: str | None = None
+    about: Any = None
+
+
+class Made(msgspec.Struct, frozen=True):
+    """The records of an event, perhaps none; `problem` says what of it could not be made a record."""
+
+    drafts: Sequence[Draft] = ()
+    problem: str = ""
 
 
 class DurableStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +105,8 @@ class DurableDeclaration:
         self._skipped: Counter[str] = Counter()
         self._skipped_lock = _native.allocate_lock()
 
-    def records(self, event: Event) -> Sequence[Draft]:
-        """Make the records of an event; none is fine. Any thread, several at once; InvalidValue says why there are none."""
+    def records(self, event: Event) -> Made:
+        """Make the records of an event; any thread, several at once. What it raises costs the event and is counted."""
         raise NotImplementedError
 
     def emit(self, event: Event, drafts: Sequence[Draft]) -> None:
@@ -107,19 +115,14 @@ class DurableDeclaration:
     def commit(self, event: Event) -> Owed:
         """Make an event's records and hand them to the spool, in the calling thread; does not wait or raise."""
         try:
-            drafts = self.records(event)
-        except InvalidValue as error:
-            self.skip("invalid")
-            return Owed((), str(error))
-        except Exception as error:  # noqa: BLE001 - a user's function; it costs its event and nothing else
+            made = self.records(event)
+        except Exception as error:  # noqa: BLE001 - user functions in definitions; each costs its event, nothing else
             self.skip("error")
             return Owed((), f"{type(error).__name__}: {error}")
-        if not drafts:
-            self.skip("nothing_to_record")
-            return Owed((), "nothing of it is to be recorded")
-        tickets = [self.outbox.put(one.payload, id=one.id, record_class=one.record_class) for one in drafts]
-        self.emit(event, drafts)
-        return Owed(tickets, "")
+        tickets = [self.outbox.put(one.payload, id=one.id, record_class=one.record_class) for one in made.drafts]
+        if made.drafts:
+            self.emit(event, made.drafts)
+        return Owed(tickets, made.problem or ("" if tickets else "nothing of it is to be recorded"))
 
     def skip(self, reason: str) -> None:
         """Count an event of which there is no record."""

@@ -66,7 +66,8 @@ class Forwarding:
     """Read the forwarded metrics out of events; pure, for any thread."""
 
     def __init__(self, metrics: Iterable[Metric], marked_of: Iterable[Metric], span_prefixes: Iterable[str]) -> None:
-        chosen = (*metrics, *(metric for metric in marked_of if metric.reporter_options.get(FORWARD) is True))
+        marked = (metric for metric in marked_of if metric.reporter_options.get(FORWARD) is True)
+        chosen = {metric.name: metric for metric in (*metrics, *marked)}.values()
         self._by_event: dict[str, list[tuple[Metric, Severity, Selection]]] = {}
         for metric in bind(chosen, span_prefixes):
             if metric.event_name == NAME:
@@ -100,7 +101,7 @@ class Forwarding:
 def _tags(metric: Metric, key: Key) -> dict[str, str]:
     pairs: Sequence[tuple[Any, Any]]
     if callable(metric.tags):
-        pairs = key  # type: ignore[assignment]
+        pairs = key
     elif len(metric.tags) == 1:
         pairs = [(metric.tags[0], key)]
     else:

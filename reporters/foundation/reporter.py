@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -20,7 +19,7 @@ from reporters.delivery import Batching, FileTransport, HttpTransport, RetryPoli
 from reporters.delivery._courier import Transport
 from reporters.delivery._json import instant
 from reporters.delivery._outbox import Outbox, Route
-from reporters.delivery._reporter import Draft, DurableDeclaration
+from reporters.delivery._reporter import Draft, DurableDeclaration, Made
 from reporters.foundation._forward import DEFAULT_METRICS, NAME, Forwarding
 from reporters.foundation._model import MetricData, MetricEvent, MetricLine, MetricMetadata, Value
 from reporters.spool import IdSource, Record, RecordClass
@@ -114,7 +113,7 @@ class Foundation(DurableDeclaration):
     def __repr__(self) -> str:
         return f"Foundation({self.endpoint!r})"
 
-    def records(self, event: Event) -> list[Draft]:
+    def records(self, event: Event) -> Made:
         """Make one record per metric of an event."""
         system_ns = self._clock.system_of(event.time_ns)
         drafts = []
@@ -124,19 +123,21 @@ class Foundation(DurableDeclaration):
             metric = MetricEvent(
                 id=self._ids.next(),
                 timestamp=instant(system_ns),
-                name=NAME,
+                name="foundation.metric",
                 severity=point.severity,
                 data=MetricData(Value(point.value), metadata),
                 metadata=about,
             )
-            drafts.append(Draft(_encoder.encode(metric), _CLASS, metric.id))
-        return drafts
+            drafts.append(Draft(_encoder.encode(metric), _CLASS, metric.id, metric.data))
+        if not drafts:
+            self.skip("no_value")  # filtered out, or nothing that is a number
+        return Made(drafts)
 
     def emit(self, event: Event, drafts: Sequence[Draft]) -> None:
         """Emit `foundation.metric` for each metric of an event."""
         for draft in drafts:
-            data: dict[str, Any] = msgspec.json.decode(draft.payload)["data"]
-            runtime.execute(NAME, data["measurements"], data["metadata"])
+            data: MetricData = draft.about
+            runtime.execute(NAME, msgspec.structs.asdict(data.measurements), msgspec.structs.asdict(data.metadata))
 
     def encode_batch(self, records: Sequence[Record], batch_id: str) -> bytes:
         """Make the body of a request: a `MetricBatch`. The records are JSON already, and go in as they are."""

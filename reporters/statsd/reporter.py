@@ -154,6 +154,12 @@ class _StatsdKept(Kept):
     resolve_errors: int = 0
     opened: int = 0
 
+    def forget_parent(self) -> None:
+        super().forget_parent()
+        if self.transport is not None:
+            self.transport.close()  # this process's hold on it; the parent's stays
+            self.transport = None
+
 
 class StatsdReporter(Reporter):
     """Send to a StatsD endpoint; see the module."""

@@ -1,0 +1,84 @@
+"""Declared events: their names, their checks, their table."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from runtime import Event
+from runtime.catalogue import Catalogue, Declared
+from runtime.errors import AlreadyExists, InvalidValue
+
+ORDER = Declared(
+    name="shop.order",
+    description="An order is placed.",
+    is_span=True,
+    measurements={"lines": "lines"},
+    metadata={"shop": str, "async": bool},
+    stop={"result": Literal["paid", "open"] | None},
+)
+
+
+def event(name: str, measurements: dict[str, object] | None = None, **metadata: object) -> Event:
+    return Event(name, measurements or {}, metadata, 0)
+
+
+def test_a_sound_event_has_no_problems() -> None:
+    catalogue = Catalogue([ORDER])
+    sound = {"shop": "s1", "async": True, "telemetry_span_context": 7}
+
+    assert catalogue.check(event("shop.order.start", {"monotonic_time": 1, "system_time": 2}, **sound)) == []
+    assert catalogue.check(event("shop.order.stop", {"duration": 1, "lines": 2.5}, result="paid", **sound)) == []
+    assert catalogue.check(event("shop.order.stop", {}, result=None, **sound)) == []
+
+
+def test_an_exception_event_carries_what_the_span_adds_about_the_error() -> None:
+    told = event("shop.order.exception", {}, shop="s1", **{"async": False}, kind="error", reason=ValueError(), stacktrace="")
+
+    assert Catalogue([ORDER]).check(told) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        (event("shop.order.start", {}, shop=7, **{"async": True}), "metadata shop: Expected `str`, got `int`"),
+        (event("shop.order.start", {}, shop="s"), "metadata async: missing"),
+        (event("shop.order.start", {}, shop="s", **{"async": True}, shp=1), "metadata shp: not declared, did you mean shop?"),
+        (event("shop.order.stop", {"lines": "2"}, shop="s", **{"async": True}), "measurement lines: expected a number, got: '2'"),
+        (event("shop.order.stop", {"lines": True}, shop="s", **{"async": True}), "measurement lines: expected a number, got: True"),
+        (event("shop.order.stop", {"line": 2}, shop="s", **{"async": True}), "measurement line: not declared, did you mean lines?"),
+        (event("shop.order.stop", {}, shop="s", **{"async": True}, result="lost"), "metadata result: Invalid enum value 'lost'"),
+    ],
+)
+def test_each_fault_is_named_with_its_field(told: Event, problem: str) -> None:
+    assert problem in Catalogue([ORDER]).check(told)
+
+
+def test_an_undeclared_event_is_nobodys_business() -> None:
+    assert Catalogue([ORDER]).check(event("shop.cart.filled", {"n": "x"})) == []
+
+
+def test_a_name_that_two_declarations_claim_is_refused() -> None:
+    with pytest.raises(AlreadyExists, match=r"declared once, got twice: 'shop.order.stop'"):
+        Catalogue([ORDER, Declared(name="shop.order.stop", description="")])
+
+
+def test_stop_metadata_without_a_span_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="is_span=True"):
+        Declared(name="shop.order", description="", stop={"result": str})
+
+
+def test_the_table_lists_every_name_with_units_and_types() -> None:
+    table = Catalogue([ORDER]).markdown()
+
+    assert "| `shop.order.start` | monotonic_time (ns), system_time (ns) | shop: str, async: bool | An order" in table
+    assert "lines (lines)" in table
+    assert table.count("\n") == 2 + 3
+
+
+def test_span_prefixes_and_names_are_those_of_the_declarations() -> None:
+    catalogue = Catalogue([ORDER, Declared(name="shop.cart.filled", description="")])
+
+    assert catalogue.span_prefixes == {"shop.order"}
+    assert catalogue.names == ("shop.order.start", "shop.order.stop", "shop.order.exception", "shop.cart.filled")
