@@ -217,7 +217,7 @@ class Actor(pykka.Actor):
 
     def get_state(self) -> Any:
         """Return what `ref.get_state()` shows: the public attributes unless overridden."""
-        return {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        return {k: v for k, v in vars(self).items() if not k.startswith("_") and not hasattr(Actor, k)}
 
     def set_state(self, state: Any) -> None:
         """Take over a replaced state: the reverse of `get_state`."""

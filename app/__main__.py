@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from pathlib import Path
 
 from loguru import logger
 
@@ -22,7 +23,7 @@ from runtime.errors import BeamstalkError, InvalidValue
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return the exit code."""
-    logger.remove()  # what there is to say is said here
+    logger.remove()  # stderr is for what is said here
     try:
         return _train(arguments[1:]) if arguments[:1] == ["train"] else _label(arguments)
     except KeyboardInterrupt:
@@ -39,11 +40,24 @@ def main(arguments: list[str]) -> int:
 
 def _label(arguments: list[str]) -> int:
     options = parse(arguments)
+    if options.log is not None:
+        _log_to(options.log)
     summary = run(options, Screen(quiet=options.json))
     print(summary.to_json() if options.json else "\n".join(summary.lines()), flush=True)
     if summary.interrupted:
         return 130
     return 0 if summary.adds_up else 1
+
+
+def _log_to(path: Path) -> None:
+    try:
+        logger.add(path, level="INFO")
+    except OSError as fault:
+        raise BeamstalkError(
+            f"expected a log file that can be written, got: {str(path)!r} ({fault.strerror}). Choose another with --log"
+        ) from None
+    for package in ("runtime", "actors", "supervisors", "reporters"):
+        logger.enable(package)
 
 
 def _train(arguments: list[str]) -> int:

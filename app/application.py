@@ -15,7 +15,7 @@ that fails is restarted by its supervisor; a reporter that keeps failing takes n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import runtime
 from actors.poller import Measurement
@@ -26,6 +26,7 @@ from app.training.catalogue import CATALOGUE as TRAINING_EVENTS
 from app.training.metrics import METRICS as TRAINING_METRICS
 from reporters import Statsd
 from runtime.catalogue import Catalogue
+from runtime.errors import ExitReason
 from runtime.metrics import Metric
 from supervisors import Application, Supervisor
 from supervisors.child_spec import SpecLike
@@ -35,12 +36,17 @@ COUNT_EVERY_S = 1.0
 
 
 class Anvil(Application):
-    """The labelling platform, reporting to the StatsD server at `statsd` (host, port)."""
+    """The labelling platform, reporting to the StatsD server at `statsd` (host, port).
+
+    `on_exit(reason)` is called, in a thread of the runtime, if the tree gives up.
+    """
 
     name = "anvil"
 
-    def __init__(self, platform: Platform, statsd: tuple[str, int]) -> None:
-        super().__init__(catalogue=Catalogue([*LABELING_EVENTS, *TRAINING_EVENTS]))
+    def __init__(
+        self, platform: Platform, statsd: tuple[str, int], on_exit: Callable[[ExitReason], object] | None = None
+    ) -> None:
+        super().__init__(catalogue=Catalogue([*LABELING_EVENTS, *TRAINING_EVENTS]), on_exit=on_exit)
         self.platform = platform
         host, port = statsd
         self.statsd = Statsd(host=host, port=port)

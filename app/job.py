@@ -60,11 +60,11 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         stack.enter_context(ledger.attached())
         if options.chaos:
             stack.enter_context(chaos.attached())
-        application = Anvil(platform, options.statsd or listener.address)
+        stopping = threading.Event()
+        application = Anvil(platform, options.statsd or listener.address, on_exit=lambda reason: stopping.set())
         application.start()
         stack.callback(application.stop)
 
-        stopping = threading.Event()
         replay = Replay(
             platform,
             issuer,
@@ -75,6 +75,8 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         )
         with screen.progress(lambda: replay.counts.submitted, len(tokens) * lexicon.RATERS):
             interrupted = _label(replay, stopping)
+        if not application.is_running:
+            raise BeamstalkError("expected the application to run to the end, got: its tree gave up. See --log FILE")
         report, manifests = replay.conclude(directory)
         training = None if interrupted else _train(options.train)
 

@@ -32,6 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     abandon: float
     chaos: bool
     json: bool
+    log: Path | None
     train: int
 
 
@@ -58,6 +59,7 @@ def parse(arguments: list[str]) -> Options:
         abandon=known.abandon,
         chaos=known.chaos,
         json=known.json,
+        log=known.log,
         train=known.train,
     )
 
@@ -111,6 +113,12 @@ def _parser() -> Parser:
         help="attach a handler that sleeps 200 ms per event and one that raises on every third",
     )
     add("--json", action="store_true", help="print the summary as one JSON object, and nothing else")
+    add(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="write the runtime's log to FILE: crashes, restarts, lost endpoints",
+    )
     return parser
 
 

@@ -11,9 +11,9 @@ import contextlib
 import datetime
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from reporters.aitrace._trace import Trace
 from reporters.delivery import Answer, Verdict
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+T = TypeVar("T")
 Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True)]
 
 
@@ -62,9 +63,7 @@ class LineageFiles:
     def send(self, body: bytes, key: str) -> Answer:
         """Write the records of a batch; never raises for the disk."""
         events = msgspec.json.decode(body, type=LineageBatch).events
-        return _written(
-            self._directory, [lambda event=event: write_lineage(self._directory, event) for event in events]
-        )
+        return _written(self._directory, write_lineage, events)
 
     def cut(self) -> None:
         """Do nothing: a write to disk cannot be hurried."""
@@ -82,9 +81,7 @@ class TraceFiles:
     def send(self, body: bytes, key: str) -> Answer:
         """Write the traces of a batch; never raises for the disk."""
         records = msgspec.json.decode(body, type=list[TraceRecord])
-        return _written(
-            self._directory, [lambda record=record: write_pair(self._directory, record) for record in records]
-        )
+        return _written(self._directory, write_pair, records)
 
     def cut(self) -> None:
         """Do nothing: a write to disk cannot be hurried."""
@@ -159,11 +156,11 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _written(directory: Path, writes: Sequence[Callable[[], object]]) -> Answer:
+def _written(directory: Path, write: Callable[[Path, T], Path], items: Iterable[T]) -> Answer:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for write in writes:
-            write()
+        for item in items:
+            write(directory, item)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)  # the names are as durable as the files

@@ -198,7 +198,7 @@ def lineage_events(
 
 
 def as_uuid(kind: str, original: object, otherwise: str) -> uuid.UUID:
-    """Return an id as a UUID: itself where it is one (also as 32 hex digits), else one made of it, or of `otherwise`."""
+    """Return an id as a UUID: itself if it is one (also as 32 hex digits), else one made of it, or of `otherwise`."""
     if isinstance(original, uuid.UUID):
         return original
     if isinstance(original, str) and original:

@@ -21,7 +21,8 @@ _MAX_EVENTS = 1_000
 _MAX_OPEN = 1_000
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-TraceId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,128}$")]
+_FILE_NAME = r"[0-9A-Za-z_-]{1,128}"
+TraceId = Annotated[str, msgspec.Meta(pattern=f"^{_FILE_NAME}$")]
 
 
 class TraceEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,8 +6,8 @@ HTTP in batches. Registering the same export again makes the same records. Spans
 file with its evidence beside it.
 
 Emitted in this process: `aitrace.artifact.created` {} (the artifact, as ADR-008 describes it) when it is handed over,
-`aitrace.artifact.registered` {attempts} {artifact_id, export_id, name} when it has arrived, `aitrace.artifact.failed` {}
-{export_id, reason} when it is not going to.
+`aitrace.artifact.registered` {attempts} {artifact_id, export_id, name} when it has arrived, and
+`aitrace.artifact.failed` {} {export_id, reason} when it is not going to.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from runtime.errors import InvalidValue, expected
 
 __all__ = ["AITrace"]
 
-EXPORT = "anvil.export.generate.stop"
+_EXPORT = "anvil.export.generate.stop"
 _LINEAGE = "lineage"
 _TRACE = "trace"
 _MANIFEST_LIMIT = 1 << 20
@@ -92,7 +92,7 @@ class AITrace(DurableDeclaration):
             raise expected("dir to be a path", dir)
         self._collector = TraceCollector(traces)
         self._collector_lock = _native.allocate_lock()
-        super().__init__(name, dict.fromkeys((EXPORT, *self._collector.events)), capacity=capacity, drain_s=drain_s)
+        super().__init__(name, dict.fromkeys((_EXPORT, *self._collector.events)), capacity=capacity, drain_s=drain_s)
         self._clock = clock or Clock()
         self._refs = {"release_manifest_ref": release_manifest_ref, "evidence_owner_ref": evidence_owner_ref}
         directory = Path(dir)
@@ -140,7 +140,7 @@ class AITrace(DurableDeclaration):
             complete = self._collector.take(event)
         traces = [TraceRecord(trace=one, ended_at=ended_at, **self._refs) for one in complete]
         drafts = [Draft(_encoder.encode(one), _TRACE) for one in traces]
-        if event.name != EXPORT:
+        if event.name != _EXPORT:
             return Made(drafts)
         try:
             manifest = _find_manifest(event.metadata)

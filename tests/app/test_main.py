@@ -1,9 +1,8 @@
-"""The main job as its user runs it: a process of its own, a raw UDP socket for a StatsD server, output and exit code."""
+"""The main job as its user runs it: a process of its own, a raw UDP socket for a StatsD server, its output."""
 
 import hashlib
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
@@ -218,7 +217,7 @@ def test_a_second_interrupt_ends_the_run_without_a_traceback(server: Server, tmp
         # Once the last file is there, the handlers are drained, which the sleeper makes as long as it may be.
         deadline_s = time.monotonic() + 30
         while not (tmp_path / "labels.jsonl.manifest.json").exists() and time.monotonic() < deadline_s:
-            select.select([], [], [], 0.01)
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
 
@@ -286,6 +285,20 @@ def test_a_directory_that_cannot_be_written_is_told_before_any_work(tmp_path: Pa
         f"python -m app: expected a directory that exports can be written to, got: '{tmp_path}/file/exports' "
         "(Not a directory). Choose another with --export DIR\n"
     )
+
+
+def test_the_log_tells_of_crashes_and_nothing_is_said_elsewhere(tmp_path: Path) -> None:
+    summary = summary_of("--chaos", "--log", str(tmp_path / "log"), *SMALL)
+
+    assert summary["adds_up"] is True
+    assert "Mischief" in (tmp_path / "log").read_text()
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    done = run("--log", str(tmp_path), *SMALL, code=1)
+
+    assert done.stderr.startswith(f"python -m app: expected a log file that can be written, got: '{tmp_path}' (")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_missing_data_set_is_told_with_the_pip_line() -> None:
