@@ -11,7 +11,7 @@ a thread of its own. Both call `_activate`, which handles mail until none is lef
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic_ns, perf_counter_ns
 from typing import Any, ClassVar, Self
@@ -707,6 +707,14 @@ class Actor(pykka.Actor):
             uptime_ns=monotonic_ns() - self._started_ns,
             busy_ns=_scheduler.now_ns() - since_ns if since_ns else 0,
         )
+
+    def _describe(self) -> dict[str, Any]:
+        """Say what only this kind of actor knows of itself. For the introspector: any thread, never waits."""
+        return {}
+
+    def _describe_children(self) -> Iterable[tuple[Any, ActorRef[Any] | None, str, int, str]]:
+        """List whom this actor supervises: (id, ref, state, restarts, restart rule). Any thread, never waits."""
+        return ()
 
     def __str__(self) -> str:
         return str(self._actor_ref)

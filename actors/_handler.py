@@ -91,3 +91,7 @@ class HandlerActor(Actor):
 
     def _message_failed(self, error: BaseException, event: Event) -> None:
         self.attachment.failed(event, error)
+
+    def _describe(self) -> dict[str, Any]:
+        attachment = self.attachment
+        return {"handler": {"id": attachment.id, "events": attachment.events, "state": attachment.state}}

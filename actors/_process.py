@@ -17,9 +17,7 @@ import linecache
 import numbers
 import os
 import signal
-import subprocess
 import sys
-import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
@@ -32,11 +30,10 @@ import msgspec
 from runtime import _native
 from runtime._events import Event
 from runtime._spans import Stacktrace
+from runtime._waiting import ThreadWaiter
 from runtime.errors import BeamstalkError
 
 _PROGRAM = str(Path(__file__).with_name("_process_child.py"))
-_LOOK_S = 1.0
-"""How often to look whether the child lives, should something it started hold its pipes open."""
 _DEATH_S = 5.0
 _MAX_DEPTH = 32
 _SHOWN = 10_000
@@ -82,12 +79,13 @@ class ChildProcess:
 
     def __init__(self, target: str, config: Any) -> None:
         self.over = False
-        self.hurry = False
-        """Set by any thread: `end` has no more patience."""
+        self._hurried = False
         self._outgoing = bytearray()
         self._incoming = bytearray()
         self._lock = _native.RLock()
         self._fds: dict[str, int] = {}
+        self._status: str | None = None
+        self._gone = ThreadWaiter()
         theirs: list[int] = []
         try:
             child_in, self._fds["out"] = os.pipe()
@@ -98,12 +96,16 @@ class ChildProcess:
             for fd in self._fds.values():
                 os.set_blocking(fd, False)
             _living.add(self)
-            self._popen: subprocess.Popen[bytes] = _native.Popen(
+            subprocess = _native.subprocess()
+            child = subprocess.Popen(
                 [sys.executable, "-P", _PROGRAM, str(child_in), str(child_out), target],
                 stdin=subprocess.DEVNULL,
                 pass_fds=theirs,
                 start_new_session=True,
             )
+            self._pid: int = child.pid
+            _native.start_new_thread(self._collect, ())
+            child.returncode = 0  # ours to collect; or it would warn that the process still runs
         except BaseException:
             self.close()
             raise
@@ -125,16 +127,12 @@ class ChildProcess:
                 os.write(self._fds["wake"], b"\0")
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the child says something or ends, or `wake` is called; False when the time is over first.
-
-        It is over after a second at the latest: waiters look again.
-        """
+        """Wait until the child says something or ends, or `wake` is called; False when the time is over first."""
         self._push()
-        patience_s = _LOOK_S if timeout_s is None else min(max(timeout_s, 0), _LOOK_S)
-        ready = self._poll.poll(patience_s * 1000)
+        ready = self._poll.poll(None if timeout_s is None else timeout_s * 1000)
         if any(fd == self._fds["woken"] for fd, _ in ready):
             os.read(self._fds["woken"], 4096)
-        ended = not ready and self._popen.poll() is not None
+        ended = self._status is not None  # also when something that it has started holds its pipes open
         self._pull()
         self.over = self.over or ended
         return bool(ready)
@@ -178,15 +176,16 @@ class ChildProcess:
 
     def _pull(self) -> None:
         fd = self._fds.get("in")
-        if fd is None or self.over:
+        if fd is None:
             return
         try:
             while piece := os.read(fd, 1 << 16):
                 self._incoming += piece
         except BlockingIOError:
             return
-        self._poll.unregister(fd)
         self.over = True
+        self._poll.unregister(fd)
+        os.close(self._fds.pop("in"))
 
     def _hang_up(self) -> None:
         fd = self._fds.pop("out", None)
@@ -204,17 +203,22 @@ class ChildProcess:
         (`answer`).
         """
         self._hang_up()
-        steps = [(grace_s, None), (grace_s / 2, signal.SIGTERM)] if grace_s else [(0.0, None)]
+        steps = [(grace_s, None), (grace_s / 2, signal.SIGTERM)] if grace_s else []
         for patience_s, signal_number in [*steps, (_DEATH_S, signal.SIGKILL)]:
-            if signal_number is not None:
+            if self._status is None and signal_number is not None:
                 # The group: with what the handler has started.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._popen.pid, signal_number)
-            if self._ended_within(patience_s):
-                break
+                    os.killpg(self._pid, signal_number)
+            if self._status is None and (signal_number == signal.SIGKILL or not self._hurried):
+                self._gone.wait(patience_s)
         self._pull()
         self.over = True
-        return _how_it_ended(self._popen.returncode)
+        return self._status or "process did not end when it was killed"
+
+    def hurry(self) -> None:
+        """Tell `end` to have no more patience; any thread."""
+        self._hurried = True
+        self._gone.wake()
 
     def close(self) -> None:
         """Give the pipes back; the process must have ended."""
@@ -224,16 +228,20 @@ class ChildProcess:
             for fd in fds.values():
                 os.close(fd)
 
-    def _ended_within(self, patience_s: float) -> bool:
-        # Not Popen.wait: it sleeps by `time.sleep`, which in a gevent host would make this thread a hub of its own.
-        until, pause_s = time.monotonic() + patience_s, 0.0005
-        while self._popen.poll() is None:
-            left_s = until - time.monotonic()
-            if left_s <= 0 or (self.hurry and patience_s != _DEATH_S):
-                return False
-            _native.sleep(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, 0.02)
-        return True
+    def _collect(self) -> None:
+        """Wait, in a thread of its own, for the end of the process.
+
+        The only way to learn how it ended in a host that waits for every child there is, as gevent's loop does: who
+        waits already is first.
+        """
+        try:
+            _, status = _native.waitpid(self._pid, 0)
+        except ChildProcessError:  # SIGCHLD is ignored, or the host was first
+            self._status = "process ended; only the host knows how, it has collected our child"
+        else:
+            self._status = _how_it_ended(os.waitstatus_to_exitcode(status))
+        self._gone.wake()
+        self.wake()
 
     def _forget(self) -> None:
         """Let go of another process's child: called in a forked process, where this one's thread does not exist."""
@@ -241,18 +249,13 @@ class ChildProcess:
             with contextlib.suppress(OSError):
                 os.close(fd)
         self._fds = {}
-        if hasattr(self, "_popen"):
-            self._popen.returncode = 0  # or Popen would warn that it still runs
 
 
-def _how_it_ended(status: int | None) -> str:
-    if status is None:
-        return "process did not end when it was killed"
-    if status < 0:
-        known = {one.value: one.name for one in signal.Signals}
-        return f"process ended by signal {known.get(-status, -status)}"
-    # A host that collects every child (SIGCHLD ignored, waitpid(-1)) leaves us 0 for any status.
-    return f"process ended with exit code {status}"
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"process ended with exit code {code}"
+    known = {one.value: one.name for one in signal.Signals}
+    return f"process ended by signal {known.get(-code, -code)}"
 
 
 # -- what travels ------------------------------------------------------------------------------------------------------

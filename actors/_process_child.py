@@ -29,7 +29,7 @@ from collections.abc import Callable
 from typing import Any
 
 IS_HANDLER_PROCESS = True
-GRACE_S = 5.0
+GRACE_S = 2.0
 _TEXT_LIMIT = 64_000
 _FRAMES_LIMIT = 100
 

@@ -29,6 +29,7 @@ EXIT_GRACE_S = 0.5
 BEGIN_S = 60.0
 """How long a child may take to start and to import its handler."""
 KILL_S = 1.0
+LOOK_S = 1.0
 
 _HANDLED = object()
 _RETURNED = object()
@@ -75,7 +76,7 @@ class ProcessHandler(HandlerActor):
         elif not self._dead and (linked_to is None or self._forget_link(linked_to)):
             self._doom = reason
             if self._child is not None:
-                self._child.hurry = True
+                self._child.hurry()
             scheduler.call_after(KILL_S, partial(super()._kill, reason))
             self._control_send("_die")
 
@@ -152,7 +153,7 @@ class ProcessHandler(HandlerActor):
                 self._message_failed(outcome, event)
             elif not self._ending:
                 self._crash(outcome)
-        if self._tracer is not None:
+        if begun and self._tracer is not None:
             self._tracer.add(event, self._busy_since_ns, outcome is not _HANDLED)
         self._current = None
         self._busy_since_ns = 0
@@ -189,7 +190,7 @@ class ProcessHandler(HandlerActor):
         elif not self._begun and time.monotonic_ns() - self._sent_ns > BEGIN_S * 1e9:
             self._verdict = ProcessFailure("exit", f"process did not begin within {BEGIN_S} s; {child.end()}")
         else:
-            child.wait()
+            child.wait(LOOK_S)
 
     def _last_word(self, child: ChildProcess) -> BaseException:
         """Say why a child is over that has not said so itself."""

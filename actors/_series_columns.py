@@ -285,7 +285,7 @@ class DistributionColumn(Column):
                 self._fold(key, waiting.pop(key), rate)
 
     def _fold_all(self) -> None:
-        while self._waiting_count:
+        while any(self._waiting.values()):
             self._fold_longest_waiting()
             sleep(0)
         self._waiting = {}

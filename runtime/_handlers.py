@@ -255,6 +255,11 @@ class Table:
         with self._lock:
             self._unsubscribe(f"sink:{sink_id}", self._sinks.pop(sink_id, ()))
 
+    def sinks(self) -> dict[str, tuple[str, ...]]:
+        """Return the events of every sink."""
+        with self._lock:
+            return dict(self._sinks)
+
     def forget_snapshot(self) -> None:
         """Build the snapshot anew when it is asked for next: the sampling rates have changed."""
         self._snapshot = None

@@ -8,6 +8,8 @@ what was there before.
 from __future__ import annotations
 
 import ctypes
+import functools
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +21,23 @@ get_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 RLock: Callable[[], Any] = monkey.get_original("_thread", "RLock")
 poll: Callable[[], Any] = monkey.get_original("select", "poll")
-Popen: Callable[..., Any] = monkey.get_original("subprocess", "Popen")
+socket: Callable[..., Any] = monkey.get_original("socket", "socket")
+waitpid: Callable[[int, int], tuple[int, int]] = monkey.get_original("os", "waitpid")
+
+
+@functools.cache
+def subprocess() -> Any:
+    """Return a copy of the standard library's module of that name.
+
+    The one that everybody shares can start no process in a patched host but through gevent's own Popen, which needs the
+    hub of the host's main thread: gevent takes the rest of it apart.
+    """
+    spec = importlib.util.find_spec("subprocess")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def interrupt(thread_id: int, error: type[BaseException]) -> None:

@@ -12,13 +12,14 @@ A child is in one of three places: *running* (it has a ref), *restarting* (a sta
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, TypeVar, Unpack, cast
 
 import pykka
 from tenacity.wait import wait_base
 
 from actors import IGNORE, Actor, ActorRef
+from runtime import _scheduler
 from runtime.errors import (
     AlreadyStarted,
     BeamstalkError,
@@ -163,8 +164,8 @@ class SupervisorCore(Actor, Generic[R]):
         return None
 
     def on_exit(self, ref: ActorRef[Any] | None, reason: ExitReason) -> None:
-        """Apply the table of restarts to a child that ended; anybody else's end does not matter here."""
-        child = self._by_ref.get(ref) if ref is not None else None
+        """Apply the table of restarts to a child that ended; anybody else's signal does not matter here."""
+        child = self._by_ref.get(ref) if ref is not None and not ref.is_alive() else None
         if child is None or not child.running:
             return
         restart = child.spec.restart
@@ -348,6 +349,29 @@ class SupervisorCore(Actor, Generic[R]):
             self._by_ref[ref] = child
         if child.spec.significant:
             self._significant_up += was_down - child.down
+
+    # -- for the introspector: read from its threads ----------------------------------------------------------------
+
+    def _describe(self) -> dict[str, Any]:
+        flags, now_ns = self._flags, _scheduler.now_ns()
+        last = [
+            {"child": str(one.child_id), "reason": one.reason, "ago_ns": now_ns - one.time_ns}
+            for one in self._history.last()
+        ]
+        supervisor = {
+            "strategy": flags.strategy,
+            "restarts": self._history.total,
+            "restarts_in_window": self._window.inside(now_ns),
+            "max_restarts": flags.max_restarts,
+            "max_seconds": flags.max_seconds,
+            "last_restarts": last,
+        }
+        return {"supervisor": supervisor}
+
+    def _describe_children(self) -> Iterator[tuple[Hashable, ActorRef[Any] | None, str, int, str]]:
+        for child in list(self._all()):
+            state = "restarting" if child.retry is not None else "down" if child.ref is None else "running"
+            yield child.spec.id, child.ref if child.running else None, state, max(0, child.starts - 1), child.spec.restart
 
     def _label(self) -> str:
         return self._name or str(self)

@@ -53,6 +53,10 @@ class RestartWindow:
         self._forget_before(now_ns - self._period_ns)
         return len(self._stamps or ())
 
+    def inside(self, now_ns: int) -> int:
+        """Count what is inside the window, without forgetting anything: for other threads than the supervisor's."""
+        return sum(stamp >= now_ns - self._period_ns for stamp in tuple(self._stamps or ()))
+
     def _forget_before(self, oldest_ns: int) -> None:
         stamps = self._stamps
         while stamps and stamps[0] < oldest_ns:

@@ -27,6 +27,25 @@ PACKAGES = ("runtime", "actors", "supervisors", "reporters")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
+
+
+def names(requirements: Iterable[str | dict[str, str]]) -> set[str]:
+    """Return what the requirements name, those of included groups too."""
+    found: set[str] = set()
+    for requirement in requirements:
+        if isinstance(requirement, dict):
+            found |= names(GROUPS[requirement["include-group"]])
+        else:
+            found.add(normalized(re.split(r"[^\w.-]", requirement)[0]))
+    return found
+
+
+def normalized(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+CORE = names(PROJECT["dependencies"]) | {"greenlet"}  # what gevent runs on; its types are part of gevent's own API
+EXTRAS = names(requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra)
 DIST_INFO = f"beamstalk-{PROJECT['version']}.dist-info"
 
 
@@ -120,11 +139,12 @@ def test_metadata_says_whose_rules_hold(metadata: Message, wheel: Path) -> None:
     assert metadata.get_payload() == (ROOT / "README.md").read_text()
 
 
-def test_installed_packages_import_from_where_they_were_installed(installed: Path, tmp_path: Path) -> None:
-    # Isolated (-I) from the checkout; the dependencies come from the interpreter that runs the suite.
+def test_installed_packages_import_from_there_and_without_any_extra(installed: Path, tmp_path: Path) -> None:
+    # Isolated (-I) from the checkout; the core dependencies come from the interpreter that runs the suite.
     program = f"""
 import importlib, json, sys
 sys.path.insert(0, {str(installed)!r})
+sys.modules.update(dict.fromkeys({sorted(name.replace("-", "_") for name in EXTRAS)!r}))
 modules = {(*PACKAGES, "pytest_beamstalk")!r}
 print(json.dumps({{name: importlib.import_module(name).__file__ for name in modules}}))
 """
@@ -163,21 +183,6 @@ def test_project_is_static() -> None:
     assert "dynamic" not in PROJECT
 
 
-def names(requirements: Iterable[str | dict[str, str]]) -> set[str]:
-    """Return what the requirements name, those of included groups too."""
-    found: set[str] = set()
-    for requirement in requirements:
-        if isinstance(requirement, dict):
-            found |= names(GROUPS[requirement["include-group"]])
-        else:
-            found.add(normalized(re.split(r"[^\w.-]", requirement)[0]))
-    return found
-
-
-def normalized(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
 def imported_distributions(*places: str) -> set[str]:
     """Return the distributions that the modules there import, except the standard library and ourselves."""
     ours = {*PACKAGES, "app", "benchmarks", "examples", "tests", "pytest_beamstalk"}
@@ -194,10 +199,6 @@ def imported_distributions(*places: str) -> set[str]:
             for top in {module.split(".")[0] for module in modules} - sys.stdlib_module_names - ours:
                 found |= {normalized(name) for name in by_module.get(top, [top])}
     return found
-
-
-CORE = names(PROJECT["dependencies"]) | {"greenlet"}  # what gevent runs on; its types are part of gevent's own API
-EXTRAS = names(requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ FILTERS = ("sample_id", "labeler_id")
 
 _FETCH_ROWS = 1000
 
+# Every table is one b-tree, clustered by what it is read by: a label costs two page writes instead of seven.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS queues (
     id TEXT PRIMARY KEY, settings BLOB NOT NULL, status TEXT NOT NULL, schema BLOB NOT NULL) WITHOUT ROWID;
@@ -38,15 +39,16 @@ CREATE TABLE IF NOT EXISTS samples (
 CREATE TABLE IF NOT EXISTS labelers (
     queue_id TEXT NOT NULL REFERENCES queues, id TEXT NOT NULL, PRIMARY KEY (queue_id, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS assignments (
-    id TEXT PRIMARY KEY, queue_id TEXT NOT NULL, sample_id TEXT NOT NULL, labeler_id TEXT NOT NULL,
+    id TEXT NOT NULL, queue_id TEXT NOT NULL, sample_id TEXT NOT NULL, labeler_id TEXT NOT NULL,
     created_at_ns INTEGER NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL,
     started_at_ns INTEGER, deadline_ns INTEGER, ended_at_ns INTEGER,
-    UNIQUE (queue_id, sample_id, labeler_id), FOREIGN KEY (queue_id, sample_id) REFERENCES samples);
+    PRIMARY KEY (queue_id, sample_id, labeler_id), FOREIGN KEY (queue_id, sample_id) REFERENCES samples) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS labels (
-    id TEXT PRIMARY KEY, assignment_id TEXT NOT NULL UNIQUE REFERENCES assignments, queue_id TEXT NOT NULL,
-    sample_id TEXT NOT NULL, labeler_id TEXT NOT NULL, schema_version_id TEXT NOT NULL, "values" BLOB NOT NULL,
+    id TEXT NOT NULL, assignment_id TEXT NOT NULL, queue_id TEXT NOT NULL, sample_id TEXT NOT NULL,
+    labeler_id TEXT NOT NULL, schema_version_id TEXT NOT NULL, "values" BLOB NOT NULL,
     labeling_time_seconds REAL NOT NULL, submitted_at_ns INTEGER NOT NULL,
-    UNIQUE (queue_id, sample_id, labeler_id));
+    PRIMARY KEY (queue_id, sample_id, labeler_id),
+    FOREIGN KEY (queue_id, sample_id, labeler_id) REFERENCES assignments) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS scores (
     queue_id TEXT NOT NULL, sample_id TEXT NOT NULL, dimension TEXT NOT NULL, value REAL NOT NULL,
     PRIMARY KEY (queue_id, sample_id, dimension)) WITHOUT ROWID;
@@ -146,7 +148,8 @@ class Storage:
     def assignments(self, queue_id: str) -> list[Assignment]:
         with self._query("assignment.list") as connection:
             rows = connection.execute(
-                f"SELECT {', '.join(Assignment.__struct_fields__)} FROM assignments WHERE queue_id = ? ORDER BY rowid",
+                f"SELECT {', '.join(Assignment.__struct_fields__)} FROM assignments WHERE queue_id = ?"
+                " ORDER BY created_at_ns, sample_id",
                 [queue_id],
             ).fetchall()
         return [Assignment(*row) for row in rows]
@@ -246,10 +249,11 @@ class Storage:
 
 
 def _update(connection: sqlite3.Connection, assignment: Assignment) -> None:
+    values = msgspec.structs.astuple(assignment)
     connection.execute(
         "UPDATE assignments SET status = ?, attempts = ?, started_at_ns = ?, deadline_ns = ?, ended_at_ns = ?"
-        " WHERE id = ?",
-        (*msgspec.structs.astuple(assignment)[5:], assignment.id),
+        " WHERE queue_id = ? AND sample_id = ? AND labeler_id = ?",
+        (*values[5:], *values[1:4]),
     )
 
 

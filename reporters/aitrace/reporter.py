@@ -84,7 +84,7 @@ class AITrace(DurableDeclaration):
         bounds: RecordClass | None = None,
         synchronous: Synchronous = "FULL",
         capacity: int = 10_000,
-        drain_s: float = 4.0,
+        drain_s: float = 1.5,
         name: str = "aitrace",
         clock: Clock | None = None,
     ) -> None:

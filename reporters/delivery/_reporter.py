@@ -176,3 +176,18 @@ class DurableReporter(Actor):
 
     def get_state(self) -> DurableStatistics:
         return self._declared.statistics()
+
+    def _describe(self) -> dict[str, Any]:
+        statistics = self._declared.statistics()
+        spool, couriers = statistics.outbox.spool, statistics.outbox.couriers.values()
+        classes = list(spool.classes.values()) if spool is not None else []
+        lost = sum(sum(one.refused.values()) + one.expired + one.evicted + one.lost for one in classes)
+        troubles = [spool.reason] if spool is not None else []
+        troubles += [courier.last_reason for courier in couriers if courier.circuit.state != "closed"]
+        told = {
+            "queue": statistics.mailbox.pending + sum(one.backlog + one.stored for one in classes),
+            "dropped": sum(statistics.mailbox.dropped.values()) + lost,
+            "last_error": "; ".join(filter(None, troubles)),
+            "statistics": statistics,
+        }
+        return {"reporter": told}

@@ -73,7 +73,7 @@ class Foundation(DurableDeclaration):
         bounds: RecordClass | None = None,
         synchronous: Synchronous = "FULL",
         capacity: int = 10_000,
-        drain_s: float = 4.0,
+        drain_s: float = 1.5,
         name: str = "foundation",
         clock: Clock | None = None,
     ) -> None:

@@ -149,12 +149,10 @@ def _labels(metric: Metric, tags: Sequence[Tags]) -> tuple[list[str], list[list[
     names: list[str] = []
     for key in keys:
         name = re.sub(r"[^a-zA-Z0-9_]", "_", key)
-        name = re.sub(r"^(__+|\d)", r"tag_\1", name)  # "__" is Prometheus's own, a digit cannot begin a name
-        if name in ("le", "quantile"):
-            name += "_"
-        while name in names:
-            name += "_"
-        names.append(name)
+        if name in ("le", "quantile") or name[0].isdigit() or name.startswith("__") or not name.strip("_"):
+            name = f"tag_{name.strip('_')}".rstrip("_")  # a histogram's or Prometheus's own, or no name at all
+        alike = (name, *(f"{name}_{n}" for n in range(2, len(keys) + 2)))
+        names.append(next(candidate for candidate in alike if candidate not in names))
     rows = []
     for pairs in tags:
         values = dict(pairs)

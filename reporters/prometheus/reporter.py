@@ -159,6 +159,9 @@ class PrometheusReporter(Actor):
     def get_state(self) -> PrometheusStatistics:
         return self._declared.statistics()
 
+    def _describe(self) -> dict[str, Any]:
+        return {"reporter": {"queue": 0, "dropped": 0, "last_error": "", "statistics": self.get_state()}}
+
     def _serve(self, request: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
         """Answer one request; each runs on a greenlet of its own."""
         kept = self._kept

@@ -143,7 +143,7 @@ class _StatsdKept(Kept):
 
     transport: Transport | None = None
     address: str | None = None
-    resolve_at: float = 0.0
+    resolve_at_ns: int = 0
 
     lines: int = 0
     datagrams: int = 0
@@ -175,6 +175,9 @@ class StatsdReporter(Reporter):
 
     def get_state(self) -> StatsdStatistics:  # type: ignore[override]  # the wider accounts of the same flushes
         return self._declared.statistics()
+
+    def _dropped(self) -> int:
+        return self.kept.too_large + self.kept.not_finite
 
     def on_stop(self, reason: ExitReason = "normal") -> None:
         try:
@@ -262,7 +265,7 @@ class StatsdReporter(Reporter):
         host = self._declared.host
         if self._declared.socket_path is not None or is_address(host):
             return
-        if self.kept.address is not None and monotonic() < self.kept.resolve_at:
+        if self.kept.address is not None and self.clock.monotonic_ns() < self.kept.resolve_at_ns:
             return
         try:
             address = resolve(host, self._declared.port, _RESOLVE_S)
@@ -275,13 +278,13 @@ class StatsdReporter(Reporter):
             if address != self.kept.address:
                 self._close()
             self.kept.address = address
-        self.kept.resolve_at = monotonic() + self._declared.reresolve_s
+        self.kept.resolve_at_ns = self.clock.monotonic_ns() + int(self._declared.reresolve_s * 1e9)
 
     def _close(self) -> None:
         if self.kept.transport is not None:
             self.kept.transport.close()
             self.kept.transport = None
-        self.kept.resolve_at = 0.0
+        self.kept.resolve_at_ns = 0
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------

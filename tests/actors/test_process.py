@@ -23,7 +23,7 @@ import runtime
 from actors import processes
 from runtime._handlers import table
 from runtime.errors import InvalidValue
-from runtime.testing import Capture, capture_events
+from runtime.testing import capture_events
 from supervisors import Application
 from tests.actors import process_handlers
 from tests.runtime.meeting import PATIENCE_S, until
@@ -69,7 +69,7 @@ def statistics() -> Any:
 def child_pid() -> int:
     (handler,) = [ref._actor for ref in processes() if ref.info().carrier == "process"]
     until(lambda: handler._child is not None)
-    return int(handler._child._popen.pid)
+    return int(handler._child._pid)
 
 
 def is_alive(pid: int) -> bool:
@@ -84,7 +84,8 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "handler", [f"{HANDLERS}:record", process_handlers.record, process_handlers.Scorer.record, f"{HANDLERS}:Scorer.record"]
+    "handler",
+    [f"{HANDLERS}:record", process_handlers.record, process_handlers.Scorer.record, f"{HANDLERS}:Scorer.record"],
 )
 def test_a_handler_gets_every_event_in_order_in_another_process(app: Application, log: Path, handler: Any) -> None:
     attach(handler, log)
@@ -243,7 +244,9 @@ def test_a_handler_that_cannot_be_imported_is_refused_at_attach(handler: Any) ->
     assert table.all() == []
 
 
-def test_an_import_string_is_checked_without_running_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_string_is_checked_without_running_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "boxes").mkdir()
     (tmp_path / "boxes" / "__init__.py").write_text("raise RuntimeError('imported')")
@@ -324,7 +327,7 @@ def test_the_traceback_of_the_other_process_is_in_the_dead_letter_and_in_the_fai
 
 def test_every_sort_of_crash_in_a_row_is_accounted_for_exactly(app: Application, log: Path) -> None:
     what = ["raise", "segfault", "", "exit", "be killed", "sys.exit", "", ""] * 3
-    attach(process_handlers.act, log, max_restarts=100, dead_letters=5)
+    attach(process_handlers.act, log, max_restarts=100, max_seconds=0.001, dead_letters=5)
 
     for n, do in enumerate(what):
         emit([n], do=do)
@@ -332,12 +335,7 @@ def test_every_sort_of_crash_in_a_row_is_accounted_for_exactly(app: Application,
     assert app.drain(PATIENCE_S)
     assert lines(log) == list(range(24))
     assert (statistics().handled, statistics().failed) == (9, 15)
-    assert [letter.event.measurements["n"] for letter in runtime.dead_letters("h")] == [17, 19, 20, 21, 16][-1:] + [
-        17,
-        19,
-        20,
-        21,
-    ]
+    assert [letter.event.measurements["n"] for letter in runtime.dead_letters("h")] == [16, 17, 19, 20, 21]
 
 
 def test_a_process_that_dies_idle_is_replaced_at_once_and_fails_no_event(app: Application, log: Path) -> None:
@@ -541,7 +539,9 @@ def script(tmp_path: Path, text: str, name: str = "host.py") -> list[str]:
 def host(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """Run a program with the checkout on its path, and leave none of it behind."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True, **options) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True, **options
+    ) as process:
         try:
             yield process
         finally:
@@ -579,7 +579,7 @@ def test_a_process_ends_with_its_parent_though_the_parent_has_forked(tmp_path: P
     import time
     runtime.execute("a.b", {"n": 0}, {})
     app.drain(60)
-    (pid,) = [ref._actor._child._popen.pid for ref in __import__("actors").processes() if ref.info().carrier == "process"]
+    (pid,) = [ref._actor._child._pid for ref in __import__("actors").processes() if ref.info().carrier == "process"]
     if os.fork():
         print(pid, flush=True)
     time.sleep(60)
@@ -611,7 +611,9 @@ def test_ctrl_c_in_the_terminal_is_the_parents_to_decide_about(tmp_path: Path, l
 
 
 @pytest.mark.parametrize("patched", ["before", "after"])
-def test_it_works_in_a_gevent_patched_host_that_has_children_of_its_own(tmp_path: Path, log: Path, patched: str) -> None:
+def test_it_works_in_a_gevent_patched_host_that_has_children_of_its_own(
+    tmp_path: Path, log: Path, patched: str
+) -> None:
     patch = "\n    from gevent import monkey; monkey.patch_all()\n"
     works = """
     import gevent, subprocess
@@ -641,8 +643,9 @@ def test_it_works_in_a_gevent_patched_host_that_has_children_of_its_own(tmp_path
     assert lines(log) == list(range(6))
     assert [line.split()[0] for line in told[:3]] == ["raise", "exit", "segfault"]
     assert told[0].endswith("ValueError: no good")
-    assert told[1].endswith("process ended with exit code 3")
-    assert told[2].endswith("process ended by signal SIGSEGV")
+    # gevent's loop collects every child there is; when it is faster than we are, it alone knows how the process ended.
+    assert told[1].endswith(("process ended with exit code 3", "it has collected our child"))
+    assert told[2].endswith(("process ended by signal SIGSEGV", "it has collected our child"))
 
 
 MAIN = """
@@ -702,20 +705,19 @@ except runtime.errors.InvalidValue as error:
 
 
 def test_counts_stay_exact_while_processes_die_and_actors_are_killed(app: Application, log: Path) -> None:
-    attach(process_handlers.act, log, max_restarts=1000, capacity=100_000)
+    attach(process_handlers.act, log, max_restarts=1000, max_seconds=0.001)
     what = ["", "", "", "", "", "", "raise", "", "", "be killed"]
 
-    for n in range(200):
+    for n in range(100):
         emit([n], do=what[n % 10])
-        if n % 50 == 49:
+        if n % 25 == 24:
             for ref in processes():
                 if ref.info().carrier == "process":
                     ref.kill()
 
     assert app.drain(PATIENCE_S)
     s = statistics()
-    assert s.accepted == 200 == s.handled + s.failed
+    assert s.accepted == 100 == s.handled + s.failed
     assert [n for n, times in Counter(lines(log)).items() if times > 1] == []
-    assert s.failed >= 40
-    assert len(lines(log)) >= s.handled
-    assert isinstance(Capture(), Capture)
+    assert s.failed >= 20
+    assert s.handled <= len(lines(log)) <= 100

@@ -303,6 +303,23 @@ def test_a_conversion_beyond_the_range_of_numbers_is_skipped_and_counted() -> No
     assert statistics_of(store).skipped == {"not_finite": 1}
 
 
+@pytest.mark.parametrize("define", [m.sum, last_value, summary, distribution])
+@pytest.mark.parametrize("rate", [1.0, 0.3])
+def test_numbers_at_the_edge_of_what_a_float_holds_break_nothing(define: Any, rate: float) -> None:
+    store, cursor = store_of(
+        define("label.submit.n"), define("label.submit.us", measurement="n", unit=("second", "native"))
+    )
+
+    for _ in range(3):
+        store.update(
+            [event({"n": n}, rate) for n in (10**308, -(10**308), 10**308, 1e308, -1e308, 10**400, 5e-324, 2**63)]
+        )
+
+    assert len(cursor.collect().points) == 2
+    assert [metric.skipped["not_finite"] for metric in store.statistics().metrics] == [3, 18]
+    store.snapshot()
+
+
 def raises(error: BaseException) -> Any:
     def function(_: Any) -> Any:
         raise error

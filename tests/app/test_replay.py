@@ -1,5 +1,6 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from app.labeling import agreement, lexicon
 from app.labeling.export import read_manifest
 from app.labeling.lexicon import Token
 from app.labeling.storage import Storage
-from app.replay import Pace, Replay, open_platform
+from app.replay import TIMEOUT_S, End, Pace, Replay, open_platform
 from runtime.testing import Capture
 
 
@@ -108,13 +109,45 @@ def test_the_gate_is_tried_before_anybody_works(storage: Storage, emitted: Captu
     assert len(emitted.of("anvil.auth.login_success")) == 11
 
 
-def test_a_run_ends_early_when_told_so(storage: Storage) -> None:
-    answers = iter([False] * 43)  # before the only batch of samples, and before each of 42 assignments
-    run = new_replay(storage, lexicon.load(50), finished=lambda: next(answers, True))
+class AfterAsking(End):
+    """Comes when it has been asked for so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._left = times
+
+    def has_come(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def test_a_run_ends_early_when_its_end_has_come(storage: Storage) -> None:
+    # It is asked for before the only batch of samples, and before each of 42 assignments.
+    run = new_replay(storage, lexicon.load(50), end=AfterAsking(43))
 
     run.run()
 
     assert run.counts.submitted == 42
+
+
+def test_a_slow_pace_makes_nobody_too_late(storage: Storage, emitted: Capture) -> None:
+    run = new_replay(storage, lexicon.load(1), rate=0.1 / TIMEOUT_S)  # ten timeouts between two labels
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        running = pool.submit(run.run)
+        emitted.wait_for("anvil.label.submit.stop")
+        run.end.tell()
+        running.result(timeout=60)
+
+    assert run.counts.too_late == 0
+    assert run.counts.submitted == len(emitted.of("anvil.assignment.created")) == 1
+
+
+def test_an_end_comes_after_its_duration() -> None:
+    end = End(duration_s=0.01)
+
+    end.sleep(60)
+
+    assert end.has_come()
 
 
 class Time:
@@ -127,32 +160,40 @@ class Time:
         self.now_s += seconds
 
 
+def label(pace: Pace, times: int, work: Callable[[float], None], seconds: float) -> None:
+    for _ in range(times):
+        pace.wait()
+        work(seconds)
+        pace.advance()
+
+
 def test_a_pace_makes_labels_take_as_long_as_the_rate_says() -> None:
     time = Time()
-    pace = Pace(100, lambda: time.now_s, time.work)
+    pace = Pace(100, time.work, lambda: time.now_s)
 
-    for _ in range(50):
-        time.work(0.004)
-        pace.wait()
+    label(pace, 50, time.work, 0.004)
+    pace.wait()
 
     assert time.now_s == pytest.approx(100.5)
 
 
 def test_a_pace_catches_up_with_a_short_delay_and_not_with_a_long_one() -> None:
     time = Time()
-    pace = Pace(100, lambda: time.now_s, time.work)
+    pace = Pace(100, time.work, lambda: time.now_s)
 
     time.work(0.05)
-    for _ in range(10):
-        pace.wait()
+    label(pace, 10, time.work, 0.0)
+    pace.wait()
     short = time.now_s
     time.work(5.0)
-    for _ in range(10):
-        pace.wait()
+    label(pace, 10, time.work, 0.0)
+    pace.wait()
 
     assert short == pytest.approx(100.1)
     assert time.now_s == pytest.approx(short + 5.0)
 
 
 def test_a_pace_without_a_rate_never_sleeps() -> None:
-    Pace(None, sleep=lambda seconds: pytest.fail("slept")).wait()
+    pace = Pace(None, sleep=lambda seconds: pytest.fail("slept"))
+
+    label(pace, 10, lambda seconds: None, 0.0)

@@ -34,10 +34,12 @@ LINE = re.compile(
 )
 
 
-def restarted(name: str) -> Callable[[], bool]:
-    """A condition: the actor of this name is another one than now, and lives."""
+def kill(name: str) -> None:
+    """Kill the actor of this name and wait until its supervisor has started it anew."""
     before = whereis(name)
-    return lambda: whereis(name) not in (None, before)
+    before.kill()
+    until(lambda: whereis(name) not in (None, before))
+    whereis(name).get_state()  # answered when it has started
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -111,13 +113,10 @@ class RunningStatsd:
         return self.bad
 
     def crash(self) -> None:
-        is_restarted = restarted(self.statsd.name)
         sent = self.statsd.statistics().datagrams
-        reporter = whereis(self.statsd.name)
-        reporter.tell(Flush())
+        whereis(self.statsd.name).tell(Flush())
         until(lambda: self.statsd.statistics().datagrams > sent)
-        reporter.kill()
-        until(is_restarted)
+        kill(self.statsd.name)
 
     def break_endpoint(self, how: Literal["dead", "slow"]) -> None:
         with self.lock:
@@ -202,9 +201,7 @@ class RunningPrometheus:
         return self.bad
 
     def crash(self) -> None:
-        is_restarted = restarted(self.prometheus.name)
-        whereis(self.prometheus.name).kill()
-        until(is_restarted)
+        kill(self.prometheus.name)
 
     def break_endpoint(self, how: Literal["dead", "slow"]) -> None:
         raise NotApplicable("Prometheus comes to us: there is no endpoint that could be away")
@@ -277,9 +274,7 @@ class RunningConsole:
         return self.bad
 
     def crash(self) -> None:
-        is_restarted = restarted(self.console.name)
-        whereis(self.console.name).kill()
-        until(is_restarted)
+        kill(self.console.name)
 
     def break_endpoint(self, how: Literal["dead", "slow"]) -> None:
         self.terminal.is_gone = how == "dead"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
 import tenacity
 
+from actors import Actor
 from runtime.errors import InvalidValue, NotFound, StartError
 from supervisors import ChildCounts, ChildSpec, DynamicSupervisor, MaxChildren
-from tests.supervisors.house import House, Run, Stubborn, Worker, standing
+from tests.supervisors.house import Crash, House, Run, Stubborn, Worker, standing
 
 NORMAL = ["normal", "shutdown", ("shutdown", "why")]
 
@@ -54,6 +57,27 @@ def test_a_child_that_is_not_restarted_is_forgotten(
     house.end(ref, reason)
 
     assert standing(supervisor) == ({"a": "running"} if stays else {})
+
+
+class Forgetful(Actor):
+    """Keeps nothing of what it is started with."""
+
+    def __init__(self, given: object) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(("restart", "kept"), [("permanent", True), ("transient", True), ("temporary", False)])
+def test_arguments_are_kept_only_for_a_child_that_may_be_restarted(run: Run, restart: Any, kept: bool) -> None:
+    supervisor = run(DynamicSupervisor)
+    given = Crash()
+    seen = weakref.ref(given)
+
+    supervisor.start_child(ChildSpec("a", Forgetful, restart=restart), given)
+    supervisor.which_children()
+    del given
+    gc.collect()
+
+    assert (seen() is not None) == kept
 
 
 def test_a_crash_touches_no_other_child(house: House, run: Run) -> None:
@@ -255,8 +279,8 @@ def test_all_children_are_told_to_stop_at_once(house: House, run: Run) -> None:
 
 def test_children_with_the_same_shutdown_share_one_deadline(house: House, run: Run) -> None:
     supervisor = run(DynamicSupervisor)
-    slow = [supervisor.start_child(house.spec(label, Stubborn, shutdown=3_000)) for label in "abc"]
     slower = [supervisor.start_child(house.spec(label, Stubborn, shutdown=5_000)) for label in "de"]
+    slow = [supervisor.start_child(house.spec(label, Stubborn, shutdown=3_000)) for label in "abc"]
     stopping = supervisor.stop(block=False)
 
     house.clock.advance(2.9)

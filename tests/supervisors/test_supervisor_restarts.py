@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import tenacity
 
-from runtime.errors import InvalidValue
+from runtime.errors import Exit, InvalidValue
 from supervisors import ChildSpec, Supervisor
-from tests.supervisors.house import Crash, House, Run, child, standing
+from tests.supervisors.house import Crash, Errand, House, Run, Worker, child, standing
 
 NORMAL = ["normal", "shutdown", ("shutdown", "why")]
 STRATEGIES = ["one_for_one", "one_for_all", "rest_for_one"]
@@ -105,6 +106,53 @@ def test_a_child_that_is_not_restarted_leaves_its_siblings_alone(
     house.end(child(supervisor, "b"), reason)
 
     assert house.happened() == []
+
+
+def test_whoever_has_seen_a_child_end_finds_its_next_incarnation(house: House, run: Run) -> None:
+    supervisor = run(Supervisor, children=[house.spec("a")])
+    seen = []
+
+    def end_and_look() -> None:
+        for _ in range(3):
+            ref = child(supervisor, "a")
+            ref.tell(Exit("boom"))
+            ref.wait()
+            seen.append(standing(supervisor))
+
+    Errand.start().ask(end_and_look)
+
+    assert seen == [{"a": "running"}] * 3
+
+
+class Impolite(Worker):
+    """Sends its supervisor exit signals, and lives on or not."""
+
+    def on_receive(self, message: Any) -> Any:
+        assert self.parent is not None
+        self.parent.exit("go away")
+        if message == "and crash":
+            raise Crash
+
+
+def test_an_exit_signal_from_a_child_that_lives_is_not_taken_for_its_end(house: House, run: Run) -> None:
+    supervisor = run(Supervisor, children=[house.spec("a", Impolite)])
+    ref = child(supervisor, "a")
+
+    ref.tell("and live on")
+    house.quiet()
+
+    assert child(supervisor, "a") is ref
+    assert house.contexts() == []
+
+
+def test_two_signals_of_one_child_are_one_end(house: House, run: Run) -> None:
+    supervisor = run(Supervisor, children=[house.spec("a", Impolite)], backoff=tenacity.wait_fixed(2))
+
+    child(supervisor, "a").tell("and crash")
+    house.quiet()
+
+    assert standing(supervisor) == {"a": "restarting"}
+    assert len(house.contexts()) == 1
 
 
 # --- strategies -----------------------------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def test_labels_that_are_not_allowed_are_renamed_and_kept_apart() -> None:
 
     labels = family.samples[0].labels
     del labels["le"]
-    assert labels == {"le_": "x", "a_b": "1", "a_b_": "2", "tag___own": "3", "tag_1st": "4", "_": "5"}
+    assert labels == {"tag_le": "x", "a_b": "1", "a_b_2": "2", "tag_own": "3", "tag_1st": "4", "tag": "5"}
 
 
 def test_series_of_a_tag_function_may_have_different_labels() -> None:

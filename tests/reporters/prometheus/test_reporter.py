@@ -127,6 +127,7 @@ def test_a_restarted_endpoint_listens_again_on_its_port() -> None:
         while whereis(declaration.name) in (None, reporter):
             assert time.monotonic() < deadline
             time.sleep(0.001)
+        whereis(declaration.name).get_state()  # answered when it has started
 
         assert get(declaration)[0] == 200
 

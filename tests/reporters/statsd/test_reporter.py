@@ -17,6 +17,7 @@ from actors import ActorRef, whereis
 from reporters import Statsd
 from reporters._reporter import Flush
 from reporters.statsd import StatsdReporter
+from runtime.clock import FakeClock
 from runtime.errors import InvalidValue
 from runtime.metrics import counter, distribution, last_value
 from supervisors import Application
@@ -113,6 +114,22 @@ def test_it_sends_by_itself_every_interval(endpoint: Endpoint) -> None:
         order()
 
         assert endpoint.socket.recv(2000).startswith(b"shop.order.count:1|c|#country:nl\n")
+
+
+def test_it_sends_when_the_clock_says_so(endpoint: Endpoint) -> None:
+    clock = FakeClock()
+    statsd = Statsd(port=endpoint.port, interval_s=10)
+
+    with Application("shop", metrics=METRICS[:1], children=[statsd], clock=clock).running():
+        order()
+        clock.advance(9.9)
+        assert endpoint.receive() == []
+        clock.advance(0.1)
+        assert endpoint.receive() == [b"shop.order.count:1|c|#country:nl"]
+        order()
+        clock.advance(25)
+        assert endpoint.receive() == [b"shop.order.count:1|c|#country:nl"]
+        assert statsd.statistics().flush.flushes == 3
 
 
 def test_each_flush_sends_what_changed_since_the_one_before(endpoint: Endpoint) -> None:
@@ -318,6 +335,7 @@ def test_a_reporter_that_is_killed_in_mid_batch_goes_on_behind_the_last_datagram
         reporter.kill()
         reporter.wait(5)
         until(lambda: whereis(statsd.name) not in (None, reporter))
+        reporter_of(statsd).get_state()  # answered when it has started
         with reading(unix_endpoint, lines):
             while not flush(statsd):
                 pass

@@ -1,0 +1,256 @@
+"""An endpoint for people who have none: `python -m app --sink` receives what Foundation and AITrace send, checks it, and
+says what came.
+
+It plays the part of another machine: nothing of the runtime runs in it. A body that does not validate is refused with
+the reason (400), as a real endpoint would; an event that comes again with the same content is counted as a duplicate,
+one that comes again with other content is refused (409). `GET /` answers what has come so far as JSON. With `--fail` it
+misbehaves on purpose, so that one can watch the reporters try again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import random
+import sys
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from reporters.aitrace import LineageBatch
+from reporters.foundation import MetricBatch
+
+BODY_LIMIT_BYTES = 16 << 20
+DEFAULT_PORT = 4319
+_TIMEOUT_S = 30.0
+_GZIP = 31  # zlib's word for: with a gzip header
+
+
+class Refused(Exception):
+    """What is wrong with a request: `status` and the reason."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Received(msgspec.Struct, frozen=True):
+    """What has come so far. `events`: different ones; `names`: by metric or by kind of lineage record."""
+
+    requests: int
+    events: int
+    duplicates: int
+    conflicts: int
+    invalid: int
+    failed_on_purpose: int
+    names: dict[str, int]
+
+
+class Sink:
+    """Check bodies and count what is in them. Any thread may call `receive`.
+
+    `fail`: the share of requests to answer with 503, by chance. `journal`: gets one JSON line per event that arrives,
+    {id, digest, name, key}, before the request is answered. `show` is told each batch in words.
+
+    >>> sink = Sink()
+    >>> sink.receive(b"{}", {})
+    Traceback (most recent call last):
+    app.sink.Refused: expected a batch of metrics or lineage records, got: Object missing required field `batch_id`
+    >>> sink.received().invalid
+    1
+    """
+
+    def __init__(
+        self,
+        fail: float = 0.0,
+        journal: IO[bytes] | None = None,
+        show: Callable[[str], None] = lambda text: None,
+        seed: int | None = None,
+    ) -> None:
+        self._fail = fail
+        self._random = random.Random(seed)
+        self._journal = journal
+        self._show = show
+        self._lock = threading.Lock()
+        self._digests: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._names: Counter[str] = Counter()
+
+    def receive(self, body: bytes, headers: Mapping[str, str]) -> dict[str, int]:
+        """Take a body; answer what it brought. Errors: Refused."""
+        with self._lock:
+            self._counts["requests"] += 1
+            if self._random.random() < self._fail:
+                self._counts["failed_on_purpose"] += 1
+                raise Refused(503, "failing on purpose")
+        try:
+            content = _unpacked(body) if headers.get("Content-Encoding", "").lower() == "gzip" else body
+            batch = _decoded(content)
+            events: list[dict[str, Any]] = msgspec.json.decode(content)["events"]
+        except Refused:
+            with self._lock:
+                self._counts["invalid"] += 1
+            raise
+        with self._lock:
+            return self._take(batch, events)
+
+    def _take(self, batch: MetricBatch | LineageBatch, events: list[dict[str, Any]]) -> dict[str, int]:
+        told: Counter[str] = Counter()
+        lines = []
+        for event in events:
+            digest = hashlib.sha256(msgspec.json.encode(event, order="sorted")).hexdigest()
+            known = self._digests.setdefault(event["id"], digest)
+            name = _name(event)
+            if known is digest:
+                told["events"] += 1
+                self._names[name] += 1
+            else:
+                told["duplicates" if known == digest else "conflicts"] += 1
+            lines.append({"id": event["id"], "digest": digest, "name": name, "key": _key(event)})
+        self._counts.update(told)
+        if self._journal is not None:
+            self._journal.write(msgspec.json.Encoder().encode_lines(lines))
+            self._journal.flush()
+        words = ", ".join(f"{number} {what}" for what, number in told.items())
+        self._show(f"{batch.source}: {words} ({', '.join(sorted({line['name'] for line in lines}))})")
+        if told["conflicts"]:
+            raise Refused(409, f"expected an event that comes again to be the same, got: {told['conflicts']} others")
+        return dict(told)
+
+    def received(self) -> Received:
+        """Answer what has come so far."""
+        with self._lock:
+            fields = [name for name in Received.__struct_fields__ if name != "names"]
+            return Received(**{name: self._counts[name] for name in fields}, names=dict(self._names))
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    sink: Sink
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = _TIMEOUT_S
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        try:
+            length = int(self.headers.get("Content-Length", ""))
+        except ValueError:
+            return self._answer(411, {"error": "expected a Content-Length, got: none"})
+        if length > BODY_LIMIT_BYTES:
+            return self._answer(413, {"error": f"expected at most {BODY_LIMIT_BYTES} bytes, got: {length}"})
+        try:
+            return self._answer(202, self.server.sink.receive(self.rfile.read(length), self.headers))
+        except Refused as refused:
+            return self._answer(refused.status, {"error": str(refused)})
+
+    def do_GET(self) -> None:
+        self._answer(200, self.server.sink.received())
+
+    def _answer(self, status: int, content: object) -> None:
+        body = msgspec.json.encode(content)
+        self.close_connection = True
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of requests as such: what was in them is said elsewhere."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the sink to a parser."""
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="where to listen on 127.0.0.1; 0: any free port")
+    parser.add_argument("--fail", type=_share, default=0.0, metavar="F", help="share of requests to answer with 503")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="append a JSON line per event that arrives")
+    parser.add_argument("--quiet", action="store_true", help="say only the address and, at the end, the sums")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted. Returns 0 when everything that came was valid and consistent, else 1.
+
+    Prints the address first, then a line per batch, then what came in all. Errors: OSError for a port or a file that
+    cannot be had.
+    """
+    journal = args.journal.open("ab") if args.journal else None
+    sink = Sink(args.fail, journal, (lambda text: None) if args.quiet else _say)
+    with _Server(("127.0.0.1", args.port), _Handler) as server:
+        server.sink = sink
+        _say(f"listening at http://127.0.0.1:{server.server_port}/")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            pass  # the usual way to end it
+    received = sink.received()
+    _say(msgspec.json.encode(received).decode())
+    if journal is not None:
+        journal.close()
+    return 0 if received.invalid == received.conflicts == 0 else 1
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _unpacked(body: bytes) -> bytes:
+    unpack = zlib.decompressobj(_GZIP)
+    try:
+        content = unpack.decompress(body, BODY_LIMIT_BYTES)
+    except zlib.error as error:
+        raise Refused(400, f"expected gzip, got: {error}") from None
+    if unpack.unconsumed_tail:
+        raise Refused(413, f"expected at most {BODY_LIMIT_BYTES} bytes when unpacked, got: more")
+    return content
+
+
+def _decoded(content: bytes) -> MetricBatch | LineageBatch:
+    reasons = []
+    for kind in (MetricBatch, LineageBatch):
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.DecodeError as error:
+            reasons.append(str(error))
+    # The one that got further says more.
+    raise Refused(400, f"expected a batch of metrics or lineage records, got: {max(reasons, key=len)}")
+
+
+def _name(event: Mapping[str, Any]) -> str:
+    return str(event["data"]["metadata"]["metric_name"] if "data" in event else event["type"])
+
+
+def _key(event: Mapping[str, Any]) -> Any:
+    """What tells events apart for whoever emitted them: a metric's tags, a lineage record's reference."""
+    return event["data"]["metadata"]["tags"] if "data" in event else event["source_ref"]
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to below 1, got: {text!r}")
+    return share
+
+
+def main(arguments: list[str]) -> int:
+    """Run the sink alone: `python -m app.sink`."""
+    parser = argparse.ArgumentParser(prog="python -m app.sink", allow_abbrev=False, description="Receive and check.")
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""Run the benchmarks and print one table: `python -m benchmarks [NAME …] [--json FILE] [--quick] [--pictures DIR]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from loguru import logger
+
+from benchmarks import actors, emission, growth, isolation, metrics
+from benchmarks._measure import Row, Settings
+
+BENCHMARKS: dict[str, Callable[[Settings], list[Row]]] = {
+    "emit": emission.one_handler,
+    "application": emission.full_application,
+    "span": emission.spans,
+    "counter": metrics.tagged_counter,
+    "six": metrics.six_metrics,
+    "timings": metrics.timings,
+    "idle": actors.idle,
+    "spawn": actors.spawn,
+    "ask": actors.asks,
+    "restart": actors.restarts,
+    "neighbours": isolation.neighbours,
+    "growth": growth.growth,
+}
+
+
+class Report(msgspec.Struct):
+    """What `--json` writes."""
+
+    python: str
+    machine: str
+    cores: int
+    rows: list[Row]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ours beside the peers, as ratios.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table to a file")
+    parser.add_argument("--quick", action="store_true", help="one small round: see that everything runs")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw the growth curves into this folder (SVG)")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"expected names among {', '.join(BENCHMARKS)}, got: {', '.join(unknown)}")
+
+    logger.remove()  # this process is ours: what the restart benchmark reports goes to a sink of its own
+    settings = Settings(quick=options.quick)
+    found: list[Row] = []
+    for name in options.names or BENCHMARKS:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        if name == "growth" and options.pictures is not None:
+            options.pictures.mkdir(parents=True, exist_ok=True)
+            found += growth.growth(settings, options.pictures)
+        else:
+            found += BENCHMARKS[name](settings)
+    print(table(found))
+    if options.json is not None:
+        report = Report(platform.python_version(), platform.machine(), os.cpu_count() or 0, found)
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    return 0
+
+
+def table(found: list[Row]) -> str:
+    """Write the rows as one Markdown table."""
+    lines = ["| what | ours | beside | ratio | yardsticks | goal | met |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for row in found:
+        met = "" if row.met is None else "yes" if row.met else "no"
+        cells = (row.what, row.ours, row.peer, row.ratio, row.yardsticks, row.goal, met)
+        lines.append("| " + " | ".join("" if cell is None else str(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

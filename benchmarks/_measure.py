@@ -1,0 +1,133 @@
+"""How everything here is measured.
+
+Candidates of one comparison run alternately, round after round, so that a machine that slows down slows all of them; each
+figure is the median (and the minimum) over the rounds. A yardstick, an empty call with three arguments, runs in every round
+as well. No figure means anything alone; the ratios do.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+ROUNDS = 7
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One candidate's cost per operation in ns: the median and the minimum over the rounds."""
+
+    name: str
+    median_ns: float
+    minimum_ns: float
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table. `goal` is told in words; `met` is None where there is none."""
+
+    what: str
+    ours: str
+    peer: str
+    ratio: float | None
+    yardsticks: float | None
+    goal: str
+    met: bool | None
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How much to do: `quick` is one small round, to see that everything runs."""
+
+    quick: bool = False
+
+    @property
+    def rounds(self) -> int:
+        return 1 if self.quick else ROUNDS
+
+    def times(self, count: int) -> int:
+        """How often to repeat something that a full run repeats `count` times."""
+        return max(1, count // 50) if self.quick else count
+
+
+def nothing(a: object, b: object, c: object) -> None:
+    """The yardstick."""
+
+
+def yardstick(count: int) -> float:
+    """Time the yardstick: seconds for `count` calls."""
+    begun = time.perf_counter()
+    for _ in range(count):
+        nothing(1, 2, 3)
+    return time.perf_counter() - begun
+
+
+def compare(
+    candidates: dict[str, Callable[[int], float]], count: int, settings: Settings, *, with_yardstick: bool = True
+) -> dict[str, Figure]:
+    """Run the candidates alternately; each gets how many operations to do and answers the seconds that they took."""
+    count = settings.times(count)
+    runs = {"yardstick": yardstick, **candidates} if with_yardstick else candidates
+    seen: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(settings.rounds):
+        for name, run in runs.items():
+            gc.collect()
+            seen[name].append(run(count) / count * 1e9)
+    return {name: Figure(name, statistics.median(each), min(each)) for name, each in seen.items()}
+
+
+def rows(what: str, ours: str, figures: dict[str, Figure], goals: dict[str, float]) -> list[Row]:
+    """Make a row for each peer; `goals` maps a peer to the largest ratio that is wanted."""
+    own, empty = figures[ours], figures.get("yardstick")
+    made = []
+    for name, peer in figures.items():
+        if name in (ours, "yardstick"):
+            continue
+        ratio = own.median_ns / peer.median_ns
+        goal = goals.get(name)
+        made.append(
+            Row(
+                what,
+                duration(own.median_ns),
+                f"{name} {duration(peer.median_ns)}",
+                round(ratio, 3),
+                round(own.median_ns / empty.median_ns, 1) if empty else None,
+                f"≤ {goal} ×" if goal is not None else "",
+                ratio <= goal if goal is not None else None,
+            )
+        )
+    return made
+
+
+def duration(ns: float) -> str:
+    """Say a duration for people.
+
+    >>> duration(532), duration(12_345), duration(1_500_000)
+    ('532 ns', '12.3 µs', '1.50 ms')
+    """
+    if ns < 1_000:
+        return f"{ns:.0f} ns"
+    return f"{ns / 1e3:.1f} µs" if ns < 1e6 else f"{ns / 1e6:.2f} ms"
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Keep this thread, and those it starts, on one core, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def resident_bytes() -> int:
+    """Return the resident set of this process."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,198 @@
+"""Actors: what an idle one costs, how fast they start, answer and come back; beside pykka's threads and bare greenlets."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+import greenlet
+import pykka
+from loguru import logger
+
+from actors import Actor, ActorRef
+from benchmarks._measure import Row, Settings, compare, duration, resident_bytes, rows
+from runtime._waiting import ThreadWaiter
+from supervisors import ChildSpec, DynamicSupervisor, Supervisor
+
+
+class Idle(Actor):
+    def on_receive(self, message: Any) -> Any:
+        return message
+
+
+class Inside(Actor):
+    """Run a function inside the hub and answer what it answers."""
+
+    def on_receive(self, message: Callable[[], Any]) -> Any:
+        return message()
+
+
+class PykkaIdle(pykka.ThreadingActor):
+    use_daemon_thread = True
+
+    def on_receive(self, message: Any) -> Any:
+        return message
+
+
+def idle(settings: Settings) -> list[Row]:
+    """Bytes of a supervised idle actor, and of the peers' nearest thing."""
+    count = settings.times(50_000)
+    supervisor = DynamicSupervisor.start()
+    spec = ChildSpec("idle", Idle, restart="temporary")
+    inside = Inside.start()
+    inside.ask(lambda: [supervisor.start_child(spec) for _ in range(100)], timeout=60)
+
+    def grown(make: Callable[[], object], count: int) -> float:
+        gc.collect()
+        before = resident_bytes()
+        keep = make()
+        gc.collect()
+        size = (resident_bytes() - before) / count
+        del keep
+        return size
+
+    def start_all() -> object:
+        return inside.ask(lambda: [supervisor.start_child(spec) for _ in range(count)], timeout=600)
+
+    ours = grown(start_all, count)
+    supervisor.stop(timeout=600)
+    inside.stop()
+
+    def greenlets() -> object:
+        made = []
+        for _ in range(count):
+            one = greenlet.greenlet(lambda: greenlet.getcurrent().parent.switch())  # type: ignore[union-attr]
+            one.switch()
+            made.append(one)
+        return made
+
+    bare = grown(greenlets, count)
+    few = min(count, 500)
+    threads: list[Any] = []
+    pykkas = grown(lambda: threads.extend(PykkaIdle.start() for _ in range(few)), few)
+    pykka.ActorRegistry.stop_all()
+    what = "idle supervised actor"
+    met = None if settings.quick else ours <= 1024
+    return [
+        Row(what, f"{ours:,.0f} bytes", "pykka ThreadingActor " + f"{pykkas:,.0f} bytes", round(ours / pykkas, 4), None, "", None),
+        Row(what, f"{ours:,.0f} bytes", f"bare greenlet {bare:,.0f} bytes", round(ours / bare, 3), None, "≤ 1 KB", met),
+    ]
+
+
+def spawn(settings: Settings) -> list[Row]:
+    """Start and stop, one after the other."""
+    inside = Inside.start()
+
+    def in_hub(count: int) -> float:
+        def work() -> float:
+            begun = time.perf_counter()
+            for _ in range(count):
+                Idle.start().stop(block=False)
+            return time.perf_counter() - begun
+
+        return float(inside.ask(work, timeout=600))
+
+    def with_pykka(count: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(count):
+            PykkaIdle.start().stop(block=False)
+        return time.perf_counter() - begun
+
+    figures = compare({"Actor": in_hub, "pykka ThreadingActor": with_pykka}, 1_000, settings)
+    inside.stop()
+    pykka.ActorRegistry.stop_all()
+    return rows("start and stop an actor", "Actor", figures, {})
+
+
+def asks(settings: Settings) -> list[Row]:
+    """Ask round trips, inside the hub and from a foreign thread."""
+    inside, echo, peer = Inside.start(), Idle.start(), PykkaIdle.start()
+
+    def in_hub(count: int) -> float:
+        def work() -> float:
+            begun = time.perf_counter()
+            for _ in range(count):
+                echo.ask(1)
+            return time.perf_counter() - begun
+
+        return float(inside.ask(work, timeout=600))
+
+    def from_thread(count: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(count):
+            echo.ask(1)
+        return time.perf_counter() - begun
+
+    def with_pykka(count: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(count):
+            peer.ask(1)
+        return time.perf_counter() - begun
+
+    figures = compare({"in the hub": in_hub, "from a thread": from_thread, "pykka ask": with_pykka}, 2_000, settings)
+    for ref in (inside, echo):
+        ref.stop()
+    peer.stop()
+    made = []
+    for name, limit_ns in (("in the hub", 10_000), ("from a thread", 60_000)):
+        own, other = figures[name], figures["pykka ask"]
+        met = own.median_ns <= limit_ns
+        made.append(
+            Row(
+                f"ask, {name}",
+                duration(own.median_ns),
+                f"pykka ask {duration(other.median_ns)}",
+                round(own.median_ns / other.median_ns, 3),
+                round(own.median_ns / figures["yardstick"].median_ns, 1),
+                f"≤ {duration(limit_ns)}",
+                met,
+            )
+        )
+    return made
+
+
+class Crashing(Actor):
+    """Crash on every message, and tell when the next incarnation has started."""
+
+    def __init__(self, started: list[Any]) -> None:
+        super().__init__()
+        self.started = started
+
+    def on_start(self) -> None:
+        moment, waiting = time.perf_counter_ns(), self.started
+        waiting[0], waiting[2] = moment, self.actor_ref
+        waiting[1].wake()
+
+    def on_receive(self, message: Any) -> None:
+        message.append(time.perf_counter_ns())
+        raise ValueError("as planned")
+
+
+def restarts(settings: Settings) -> list[Row]:
+    """From the crash to the new incarnation's `on_start`, reports on."""
+    sink = logger.add(lambda message: None, level="DEBUG", format="{message}")
+    for package in ("actors", "supervisors"):
+        logger.enable(package)
+    started: list[Any] = [0, ThreadWaiter(), None]
+    supervisor = Supervisor.start([ChildSpec("crashing", (Crashing, (started,)))], max_restarts=1_000_000, max_seconds=1)
+    took: list[int] = []
+    try:
+        started[1].wait(10)
+        for _ in range(settings.times(2_000)):
+            ref: ActorRef[Any] = started[2]
+            started[1] = ThreadWaiter()
+            crashed: list[int] = []
+            ref.tell(crashed)
+            if not started[1].wait(10):
+                raise TimeoutError("expected a restart within 10 s, got: none")
+            took.append(started[0] - crashed[0])
+    finally:
+        supervisor.stop()
+        logger.remove(sink)
+        for package in ("actors", "supervisors"):
+            logger.disable(package)
+    took.sort()
+    median = took[len(took) // 2]
+    return [Row("restart, reports on", duration(median), "", None, None, "≤ 100 µs median", median <= 100_000)]
