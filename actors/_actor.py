@@ -570,6 +570,9 @@ class Actor(pykka.Actor):
 
     def _link_me(self, ref: ActorRef[Any]) -> None:
         self._remember_link(ref)
+        # Who linked us may have ended before we came to know of the link; its signal has passed us by then.
+        if ref._actor._dead and self._actor_ref in (ref._actor._links or ()):
+            self._receive_signal(ref, ref.exit_reason)
 
     def _unlink_me(self, ref: ActorRef[Any]) -> None:
         self._forget_link(ref)

@@ -1,4 +1,6 @@
-"""The main job: `python -m app` labels the lexicon and says what came of it; `python -m app train` trains alone.
+"""The main job: `python -m app` labels the lexicon and says what came of it.
+
+Beside it, `python -m app train` trains alone, and `python -m app --sink` receives what durable reporters send.
 
 Exit codes: 0 done and all accounts add up; 1 failed, or they do not; 2 a mistake on the command line; 130
 interrupted. An interrupted run still concludes with what it has; a second Ctrl-C ends it at once. What goes wrong is
@@ -14,18 +16,26 @@ from pathlib import Path
 
 from loguru import logger
 
+from app import sink
 from app.job import run
 from app.options import Parser, parse
 from app.screen import Screen
 from app.training import cli as training
 from runtime.errors import BeamstalkError, InvalidValue
 
+_OTHERS = {
+    "train": ("Train a small model on the lexicon.", training.add_arguments, training.run),
+    "--sink": ("Receive what durable reporters send, and check it.", sink.add_arguments, sink.run),
+}
+
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return the exit code."""
     logger.remove()  # stderr is for what is said here
     try:
-        return _train(arguments[1:]) if arguments[:1] == ["train"] else _label(arguments)
+        if arguments and arguments[0] in _OTHERS:
+            return _other(arguments[0], arguments[1:])
+        return _label(arguments)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -60,10 +70,11 @@ def _log_to(path: Path) -> None:
         logger.enable(package)
 
 
-def _train(arguments: list[str]) -> int:
-    parser = Parser(prog="python -m app train", allow_abbrev=False, description="Train on the lexicon alone.")
-    training.add_arguments(parser)
-    return training.run(parser.parse_args(arguments))
+def _other(name: str, arguments: list[str]) -> int:
+    description, add_arguments, run_it = _OTHERS[name]
+    parser = Parser(prog=f"python -m app {name}", allow_abbrev=False, description=description)
+    add_arguments(parser)
+    return run_it(parser.parse_args(arguments))
 
 
 def _fail(error: Exception, code: int) -> int:

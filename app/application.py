@@ -5,6 +5,7 @@
     │  ├─ registry                          routes events
     │  ├─ handlers           dynamic        one small supervisor per attached handler
     │  ├─ aggregator                        events → series, by `metrics()`
+    │  ├─ validator                         events as declared, by the catalogue
     │  └─ pollers            one_for_one    `pollers()`: sweep the queues, count active labelers
     └─ reporters             one_for_one    `children()`
        └─ statsd
@@ -22,6 +23,8 @@ from actors.poller import Measurement
 from app.labeling.events import CATALOGUE as LABELING_EVENTS
 from app.labeling.metrics import METRICS as LABELING_METRICS
 from app.labeling.service import Platform
+from app.labeling.storage import Storage
+from app.replay import open_platform
 from app.training.catalogue import CATALOGUE as TRAINING_EVENTS
 from app.training.metrics import METRICS as TRAINING_METRICS
 from reporters import Statsd
@@ -70,3 +73,12 @@ class Anvil(Application):
     def _count_active_labelers(self) -> None:
         for queue in self.platform.queues():
             runtime.execute("anvil.queue.active_labelers", {"count": queue.active_labelers()}, {"queue_id": queue.id})
+
+
+def application() -> Anvil:
+    """Make the application on a platform without queues, for whoever starts it by name (`app.application:application`).
+
+    Keeps its database in `anvil.db` in the working directory and reports to the StatsD server on 127.0.0.1:8125.
+    """
+    platform, _ = open_platform(Storage("anvil.db"))
+    return Anvil(platform, ("127.0.0.1", 8125))

@@ -1,7 +1,7 @@
 """One run of the main job, from the empty platform to the summary.
 
-Owns the order of things: everything that listens is attached before the application starts, the replay works in the
-calling thread, the application is stopped (which drains and flushes) before anything is counted, and the storage and
+Owns the order of things: everything that listens is attached before the application starts, the replay works in a
+thread of its own, the application is stopped (which drains and flushes) before anything is counted, and the storage and
 the listener end last. Whatever happens, what was started is stopped.
 """
 
@@ -19,6 +19,7 @@ from actors.validator import NAME as VALIDATOR
 from app import accounts, chaos, summary
 from app.application import Anvil
 from app.labeling import lexicon
+from app.labeling.export import Manifest
 from app.labeling.storage import Storage
 from app.latency import TimedEmit
 from app.ledger import Ledger
@@ -28,6 +29,7 @@ from app.replay import End, Replay, open_platform
 from app.screen import Screen
 from app.training.loop import train
 from app.training.outputs import CustomLossOutput
+from reporters import StatsdStatistics
 from runtime.errors import BeamstalkError, expected
 
 LABELS_METRIC = "anvil.label.submit.count"
@@ -47,7 +49,10 @@ def run(options: Options, screen: Screen) -> summary.Summary:
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anvil-")))
         directory = _writable(options.export or work / "exports")
-        listener = stack.enter_context(StatsdListener(lambda received: screen.line(_live(received))))
+        listener, address = None, options.statsd
+        if address is None:
+            listener = stack.enter_context(StatsdListener(lambda received: screen.line(_live(received))))
+            address = listener.address
         storage = Storage(work / "labels.db")
         stack.callback(storage.close)
         emit = TimedEmit()
@@ -57,7 +62,7 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         if options.chaos:
             stack.enter_context(chaos.attached())
         end = End(options.duration_s)
-        application = Anvil(platform, options.statsd or listener.address, on_exit=lambda reason: end.tell())
+        application = Anvil(platform, address, on_exit=lambda reason: end.tell())
         application.start()
         stack.callback(application.stop)
 
@@ -74,45 +79,50 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         actors = [actor for name in (AGGREGATOR, VALIDATOR) if (actor := whereis(name)) is not None]
         application.stop()
         listeners = accounts.accounts(actors, gave_up)
-        sent = application.statsd.statistics()
-    # The listener has taken in everything by now.
-    received = None if options.statsd else listener.received()
+    # Out here the listener has taken in everything that was sent.
     return summary.Summary(
-        labels=summary.Labels(
-            submitted=replay.counts.submitted,
-            heard=ledger.events["anvil.assignment.completed"],
-            exported=min(manifest.row_count for manifest in manifests),
-            samples=replay.counts.samples,
-            seconds=replay.counts.seconds,
-            per_second=replay.counts.submitted / replay.counts.seconds if replay.counts.seconds else 0.0,
-            rejected=replay.counts.rejected,
-            abandoned=replay.counts.abandoned,
-            requeued=ledger.timed_out["requeued"],
-            escalated=ledger.timed_out["escalated"],
-        ),
+        labels=_labels(replay, ledger, manifests),
         agreement=summary.Agreement(
-            alpha=report.alpha,
-            samples=report.samples_processed,
-            low_scores=ledger.events["anvil.agreement.low_score"],
+            report.alpha, report.samples_processed, low_scores=ledger.events["anvil.agreement.low_score"]
         ),
         emit=summary.Emit(emit.count, emit.percentile_us(0.5), emit.percentile_us(0.99)),
         listeners=listeners,
         events=accounts.total(listeners),
-        statsd=summary.Statsd(
-            address=sent.endpoint,
-            lines=sent.lines,
-            packets=sent.datagrams,
-            failed_sends=sent.send_errors,
-            problem=sent.flush.last_error or None,
-            lines_received=received.lines if received else None,
-            packets_received=received.packets if received else None,
-            labels_received=int(received.counters.get(LABELS_METRIC, 0)) if received else None,
-        ),
+        statsd=_statsd(application.statsd.statistics(), None if listener is None else listener.received()),
         restarts=restarts,
         exports=manifests,
         exports_kept=options.export is not None,
         training=training,
         interrupted=interrupted,
+    )
+
+
+def _labels(replay: Replay, ledger: Ledger, manifests: list[Manifest]) -> summary.Labels:
+    counts = replay.counts
+    return summary.Labels(
+        submitted=counts.submitted,
+        heard=ledger.events["anvil.assignment.completed"],
+        exported=min(manifest.row_count for manifest in manifests),
+        samples=counts.samples,
+        seconds=counts.seconds,
+        per_second=counts.submitted / counts.seconds if counts.seconds else 0.0,
+        rejected=counts.rejected,
+        abandoned=counts.abandoned,
+        requeued=ledger.timed_out["requeued"],
+        escalated=ledger.timed_out["escalated"],
+    )
+
+
+def _statsd(sent: StatsdStatistics, received: Received | None) -> summary.Statsd:
+    return summary.Statsd(
+        address=sent.endpoint,
+        lines=sent.lines,
+        packets=sent.datagrams,
+        failed_sends=sent.send_errors,
+        problem=sent.flush.last_error or None,
+        lines_received=None if received is None else received.lines,
+        packets_received=None if received is None else received.packets,
+        labels_received=None if received is None else int(received.counters.get(LABELS_METRIC, 0)),
     )
 
 

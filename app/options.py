@@ -90,7 +90,7 @@ def _parser() -> Parser:
         "--export",
         type=Path,
         metavar="DIR",
-        help="keep the exported files in DIR (default: they are checked and thrown away)",
+        help="keep the exported files in DIR (default: they are written and thrown away)",
     )
     add("--duration", type=_duration, metavar="S", help="stop labelling after S seconds")
     add(

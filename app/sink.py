@@ -1,15 +1,15 @@
-"""An endpoint for people who have none: `python -m app --sink` receives what Foundation and AITrace send, checks it, and
-says what came.
+"""An endpoint for people who have none: `python -m app --sink` receives what Foundation and AITrace send and checks it.
 
-It plays the part of another machine: nothing of the runtime runs in it. A body that does not validate is refused with
-the reason (400), as a real endpoint would; an event that comes again with the same content is counted as a duplicate,
-one that comes again with other content is refused (409). `GET /` answers what has come so far as JSON. With `--fail` it
-misbehaves on purpose, so that one can watch the reporters try again.
+It plays the part of another machine: nothing of the runtime runs in it. It says what came, in a line per batch. A body
+that does not validate is refused with the reason (400), as a real endpoint would; an event that comes again with the
+same content is counted as a duplicate, one that comes again with other content is refused (409). `GET /` answers what
+has come so far as JSON. With `--fail` it misbehaves on purpose, so that one can watch the reporters try again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import math
 import random
@@ -60,7 +60,7 @@ class Sink:
     {id, digest, name, key}, before the request is answered. `show` is told each batch in words.
 
     >>> sink = Sink()
-    >>> sink.receive(b"{}", {})
+    >>> sink.receive(b"{}")
     Traceback (most recent call last):
     app.sink.Refused: expected a batch of metrics or lineage records, got: Object missing required field `batch_id`
     >>> sink.received().invalid
@@ -83,15 +83,15 @@ class Sink:
         self._counts: Counter[str] = Counter()
         self._names: Counter[str] = Counter()
 
-    def receive(self, body: bytes, headers: Mapping[str, str]) -> dict[str, int]:
-        """Take a body; answer what it brought. Errors: Refused."""
+    def receive(self, body: bytes, encoding: str = "") -> dict[str, int]:
+        """Take a body, packed with "gzip" or not; answer what it brought. Errors: Refused."""
         with self._lock:
             self._counts["requests"] += 1
             if self._random.random() < self._fail:
                 self._counts["failed_on_purpose"] += 1
                 raise Refused(503, "failing on purpose")
         try:
-            content = _unpacked(body) if headers.get("Content-Encoding", "").lower() == "gzip" else body
+            content = _unpacked(body) if encoding.lower() == "gzip" else body
             batch = _decoded(content)
             events: list[dict[str, Any]] = msgspec.json.decode(content)["events"]
         except Refused:
@@ -106,11 +106,11 @@ class Sink:
         lines = []
         for event in events:
             digest = hashlib.sha256(msgspec.json.encode(event, order="sorted")).hexdigest()
-            known = self._digests.setdefault(event["id"], digest)
-            name = _name(event)
-            if known is digest:
-                told["events"] += 1
+            name, known = _name(event), self._digests.get(event["id"])
+            if known is None:
+                self._digests[event["id"]] = digest
                 self._names[name] += 1
+                told["events"] += 1
             else:
                 told["duplicates" if known == digest else "conflicts"] += 1
             lines.append({"id": event["id"], "digest": digest, "name": name, "key": _key(event)})
@@ -149,7 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
         if length > BODY_LIMIT_BYTES:
             return self._answer(413, {"error": f"expected at most {BODY_LIMIT_BYTES} bytes, got: {length}"})
         try:
-            return self._answer(202, self.server.sink.receive(self.rfile.read(length), self.headers))
+            encoding = self.headers.get("Content-Encoding", "")
+            return self._answer(202, self.server.sink.receive(self.rfile.read(length), encoding))
         except Refused as refused:
             return self._answer(refused.status, {"error": str(refused)})
 
@@ -189,10 +190,8 @@ def run(args: argparse.Namespace) -> int:
     with _Server(("127.0.0.1", args.port), _Handler) as server:
         server.sink = sink
         _say(f"listening at http://127.0.0.1:{server.server_port}/")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
             server.serve_forever()
-        except KeyboardInterrupt:
-            pass  # the usual way to end it
     received = sink.received()
     _say(msgspec.json.encode(received).decode())
     if journal is not None:
@@ -216,14 +215,16 @@ def _unpacked(body: bytes) -> bytes:
 
 
 def _decoded(content: bytes) -> MetricBatch | LineageBatch:
-    reasons = []
-    for kind in (MetricBatch, LineageBatch):
-        try:
-            return msgspec.json.decode(content, type=kind)
-        except msgspec.DecodeError as error:
-            reasons.append(str(error))
-    # The one that got further says more.
-    raise Refused(400, f"expected a batch of metrics or lineage records, got: {max(reasons, key=len)}")
+    try:
+        return msgspec.json.decode(content, type=MetricBatch)
+    except msgspec.DecodeError as error:
+        as_metrics = str(error)
+    try:
+        return msgspec.json.decode(content, type=LineageBatch)
+    except msgspec.DecodeError as error:
+        # The attempt that got further into the body says more.
+        reason = max(as_metrics, str(error), key=len)
+    raise Refused(400, f"expected a batch of metrics or lineage records, got: {reason}")
 
 
 def _name(event: Mapping[str, Any]) -> str:

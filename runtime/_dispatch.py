@@ -112,13 +112,12 @@ def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Ma
         own_metadata = metadata.copy()  # type: ignore[attr-defined]
     except AttributeError:
         own_measurements, own_metadata = _own_measurements(measurements), own(metadata, "metadata")
-    # CPython does not track a dict that holds nothing but numbers, strings and the like; for such a one the shallow
-    # copy is a full one, and nobody need look at its values. Checked with one call because this is the hot path.
+    # `own` for dicts of plain values, written out: see there for what the collector has to do with it.
     if is_tracked(own_measurements):
         own_measurements = own(own_measurements, "measurements")
     if is_tracked(own_metadata):
         own_metadata = own(own_metadata, "metadata")
-    event = Event(name, own_measurements, own_metadata, _now_ns(), copy_context())  # type: ignore[arg-type]
+    event = Event(name, own_measurements, own_metadata, _now_ns(), copy_context() or None)  # type: ignore[arg-type]
     # `deliver`, written out: the call would be a tenth of an emission.
     for subscriber in subscribers:
         load = subscriber.load
@@ -131,12 +130,12 @@ def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Ma
 
 
 def emit(name: str, measurements: dict[str, Any], metadata: dict[str, Any], rate: float) -> None:
-    """Emit an event that stands for 1/rate of its kind; for spans, which decide about sampling themselves."""
-    subscribers = _routes.get(name, ())
-    if subscribers:
-        event = Event(
-            name, own(measurements, "measurements"), own(metadata, "metadata"), _now_ns(), copy_context(), rate
-        )
+    """Emit an event that stands for 1/rate of its kind, and take over its measurements; for spans."""
+    subscribers = _routes.get(name)
+    if subscribers is not None:
+        if is_tracked(measurements):
+            measurements = own(measurements, "measurements")
+        event = Event(name, measurements, own(metadata, "metadata"), _now_ns(), copy_context() or None, rate)
         for subscriber in subscribers:
             deliver(subscriber, event)
 
@@ -160,7 +159,7 @@ def commit(
     """
     dotted = canonical(name)
     subscribers = _routes.get(dotted, ())
-    event = Event(dotted, own(measurements, "measurements"), own(metadata, "metadata"), _now_ns(), copy_context())
+    event = Event(dotted, own(measurements, "measurements"), own(metadata, "metadata"), _now_ns(), copy_context() or None)
     owed = [subscriber.commit(event) for subscriber in subscribers if isinstance(subscriber, Durable)]
     for subscriber in subscribers:
         if not isinstance(subscriber, Durable):

@@ -5,7 +5,7 @@ its hash and the routing table is one dict lookup. Names are checked in full whe
 span prefixes of a catalogue), never on the emitter's path: an unknown name simply has no routes.
 
 An event owns its dicts: `own` copies what the caller passed, nested builtin containers included, so that nothing the
-caller does afterwards can change what a handler sees. Other objects are shared by reference.
+caller does afterwards can change what a handler sees. Other objects, buffers among them, are shared by reference.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextvars
 import re
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from gc import is_tracked
 from typing import Any, TypeAlias
 
 import msgspec
@@ -75,11 +76,21 @@ def own(mapping: object, what: str) -> dict[str, Any]:
     >>> metadata
     {'errors': ['is required']}
     """
-    if mapping is None:
+    if mapping.__class__ is dict:
+        copy: dict[str, Any] = mapping.copy()
+        # CPython does not track a dict that holds nothing but numbers, strings and the like: then nobody need look.
+        if not is_tracked(copy):
+            return copy
+    elif mapping is None:
         return {}
-    if not isinstance(mapping, Mapping):
+    elif isinstance(mapping, Mapping):
+        copy = dict(mapping)
+    else:
         raise expected(f"{what} to be a mapping", mapping, 'Write {"key": value}')
-    return {key: _copy(item, _MAX_DEPTH) for key, item in mapping.items()}
+    for value in copy.values():
+        if value.__class__ in _COPIERS:
+            return {key: _copy(item, _MAX_DEPTH) for key, item in copy.items()}
+    return copy
 
 
 def _copy(value: Any, depth: int) -> Any:
@@ -105,7 +116,6 @@ _COPIERS: dict[type, Callable[[Any, int], Any]] = {
     list: lambda value, depth: [_copy(item, depth) for item in value],
     tuple: lambda value, depth: tuple([_copy(item, depth) for item in value]),
     set: lambda value, depth: set(value),
-    bytearray: lambda value, depth: bytearray(value),
     OrderedDict: _copy_ordered,
     defaultdict: _copy_defaultdict,
     deque: lambda value, depth: deque((_copy(item, depth) for item in value), value.maxlen),

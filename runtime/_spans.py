@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar, overload
 from greenlet import GreenletExit
 
 from runtime import _dispatch, sampling
-from runtime._dispatch import emit, execute
+from runtime._dispatch import emit
 from runtime._events import Name, canonical, own
 from runtime.clock import Clock
 
@@ -31,9 +31,9 @@ _system_ns = Clock.system_ns
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(prefix: Name) -> tuple[str, str, str]:
+def _names(prefix: Name) -> tuple[str, str, str, str]:
     dotted = canonical(prefix)
-    return f"{dotted}.start", f"{dotted}.stop", f"{dotted}.exception"
+    return dotted, f"{dotted}.start", f"{dotted}.stop", f"{dotted}.exception"
 
 
 def kind_of(error: BaseException) -> Kind:
@@ -54,10 +54,10 @@ class Span:
     (extras of the stop event) may be filled. A span is used once; as a decorator each call gets its own.
     """
 
-    __slots__ = ("_exception", "_given", "_rate", "_start", "_started_ns", "_stop", "measurements", "metadata")
+    __slots__ = ("_exception", "_given", "_prefix", "_rate", "_start", "_started_ns", "_stop", "measurements", "metadata")
 
     def __init__(self, prefix: Name, metadata: Mapping[str, Any] | None = None) -> None:
-        self._start, self._stop, self._exception = _names(tuple(prefix) if isinstance(prefix, list) else prefix)
+        self._prefix, self._start, self._stop, self._exception = _names(tuple(prefix) if isinstance(prefix, list) else prefix)
         self._given = metadata
         self.metadata: dict[str, Any] = {}
         self.measurements: dict[str, Any] = {}
@@ -65,14 +65,16 @@ class Span:
         self._rate = 1.0
 
     def __enter__(self) -> Span:
-        self.metadata = own(self._given, "metadata")
-        if "telemetry_span_context" not in self.metadata:
-            self.metadata["telemetry_span_context"] = next(_contexts)
-        rate = sampling.rate_of(self._start[:-6])
+        metadata = self.metadata = own(self._given, "metadata")
+        if "telemetry_span_context" not in metadata:
+            metadata["telemetry_span_context"] = next(_contexts)
+        rate = sampling.rate_of(self._prefix)
         if rate is not None:
             # Once for the whole span; a rate of 0 stands for "not this one".
             self._rate = rate if sampling.chosen(rate) else 0
-        self._emit(self._start, {"monotonic_time": _dispatch._now_ns(), "system_time": _system_ns()}, self.metadata)
+        if self._rate:
+            times = {"monotonic_time": _dispatch._now_ns(), "system_time": _system_ns()}
+            emit(self._start, times, metadata, self._rate)
         self._started_ns = _dispatch._now_ns()
         return self
 
@@ -80,18 +82,15 @@ class Span:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
         now_ns = _dispatch._now_ns()
+        if not self._rate:
+            return False
         standard = {"duration": now_ns - self._started_ns, "monotonic_time": now_ns}
         if error is None:
-            self._emit(self._stop, {**self.measurements, **standard}, self.metadata)
+            measured = {**self.measurements, **standard} if self.measurements else standard
+            emit(self._stop, measured, self.metadata, self._rate)
         else:
-            self._emit(self._exception, standard, {**self.metadata, **describe(error)})
+            emit(self._exception, standard, {**self.metadata, **describe(error)}, self._rate)
         return False
-
-    def _emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        if self._rate == 1:
-            execute(name, measurements, metadata)
-        elif self._rate:
-            emit(name, measurements, metadata, self._rate)
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -103,7 +102,7 @@ class Span:
 
     def __call__(self, function: F) -> F:
         """Put the span around every call of a function, coroutine or generator function."""
-        prefix, given = self._start.removesuffix(".start"), self._given
+        prefix, given = self._prefix, self._given
         wrapped: Callable[..., Any]
 
         if inspect.iscoroutinefunction(function):

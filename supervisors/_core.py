@@ -371,7 +371,13 @@ class SupervisorCore(Actor, Generic[R]):
     def _describe_children(self) -> Iterator[tuple[Hashable, ActorRef[Any] | None, str, int, str]]:
         for child in list(self._all()):
             state = "restarting" if child.retry is not None else "down" if child.ref is None else "running"
-            yield child.spec.id, child.ref if child.running else None, state, max(0, child.starts - 1), child.spec.restart
+            yield (
+                child.spec.id,
+                child.ref if child.running else None,
+                state,
+                max(0, child.starts - 1),
+                child.spec.restart,
+            )
 
     def _label(self) -> str:
         return self._name or str(self)

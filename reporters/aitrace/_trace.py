@@ -6,6 +6,7 @@ traces and never raises for what is in an event. Times are microseconds of the m
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -161,13 +162,9 @@ class TraceCollector:
 
 
 def _trace_id(metadata: Mapping[str, Any], key: tuple[str, str]) -> str:
-    """Take the trace's id where there is one that can be part of a file's name, else make one of the span and its key."""
+    """Take the trace's id if there is one that a file's name can hold, else make one of the span and its key."""
     given = metadata.get("trace_id")
-    if (
-        isinstance(given, str)
-        and 0 < len(given) <= 128
-        and all(c.isascii() and (c.isalnum() or c in "_-") for c in given)
-    ):
+    if isinstance(given, str) and re.fullmatch(_FILE_NAME, given):
         return given
     return uuid.uuid5(uuid.NAMESPACE_OID, "/".join((*key, clean_text(given)))).hex
 

@@ -60,6 +60,7 @@ class AITrace(DurableDeclaration):
     - `traces`: rules; default: exports, with their progress. Empty: none.
     - `release_manifest_ref`, `evidence_owner_ref`: go into the evidence of each trace.
     - `spool`: directory of its own, created with mode 0700. Default "var/spool/aitrace".
+    - `batching`: default 100 exports or traces, 1 MiB or 1 s.
     - `retry`, `bounds`, `synchronous`, `capacity`, `drain_s`: see `Foundation`.
 
     Raises `InvalidValue` for a bad option.
@@ -80,6 +81,7 @@ class AITrace(DurableDeclaration):
         release_manifest_ref: str | None = None,
         evidence_owner_ref: str | None = None,
         spool: str | os.PathLike[str] = "var/spool/aitrace",
+        batching: Batching | None = None,
         retry: RetryPolicy | None = None,
         bounds: RecordClass | None = None,
         synchronous: Synchronous = "FULL",
@@ -104,7 +106,7 @@ class AITrace(DurableDeclaration):
 
         self.endpoint = str(lineage())  # now, so that a bad URL or header is refused here
         bounds = bounds or RecordClass(_LINEAGE)
-        batching = Batching(max_rows=100)
+        batching = batching or Batching(max_rows=100)
         self.outbox = Outbox(
             name,
             spool,

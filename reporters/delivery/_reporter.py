@@ -183,7 +183,7 @@ class DurableReporter(Actor):
         classes = list(spool.classes.values()) if spool is not None else []
         lost = sum(sum(one.refused.values()) + one.expired + one.evicted + one.lost for one in classes)
         troubles = [spool.reason] if spool is not None else []
-        troubles += [courier.last_reason for courier in couriers if courier.circuit.state != "closed"]
+        troubles += [courier.circuit.reason for courier in couriers if courier.circuit.failures]
         told = {
             "queue": statistics.mailbox.pending + sum(one.backlog + one.stored for one in classes),
             "dropped": sum(statistics.mailbox.dropped.values()) + lost,

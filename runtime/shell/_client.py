@@ -125,8 +125,8 @@ class Connection:
                 NO_NODE,
             )
         if reply.error is not None:
-            error = reply.error
-            raise ShellError(error.message, _CODES.get(error.kind, NOT_FOUND), error.near)
+            failure = reply.error
+            raise ShellError(failure.message, _CODES.get(failure.kind, NOT_FOUND), failure.near)
         return reply, line
 
     def _line(self, deadline: float) -> bytes:

@@ -1,4 +1,4 @@
-"""Handlers that the tests of the process carrier run in other interpreters; they report to a file named by the config."""
+"""Handlers that the tests of the process carrier run in other interpreters; they report to a file that config names."""
 
 from __future__ import annotations
 

@@ -330,3 +330,32 @@ def test_links_and_ends_from_many_threads_leave_nobody_half_linked(carrier: str)
     assert {note[1] for note in notes(hub)} == set(seen)
     assert {note[2] for note in notes(hub)} <= {"killed", "noproc"}
     assert hub.ask(lambda actor: len(actor._links or ())) == 0
+
+
+def test_a_signal_that_overtakes_the_news_of_its_link_is_not_lost(carrier: str) -> None:
+    gate = Gate()
+    one, busy = started(Obedient, "green"), started(Obedient, carrier)
+    busy.tell(lambda actor: gate.pass_through())
+    gate.wait_reached()
+
+    one.ask(lambda actor: actor.link(busy))
+    one.tell(raising(ValueError("bad")))
+    one.wait(PATIENCE_S)
+    gate.open()
+
+    assert isinstance(busy.wait(PATIENCE_S), ValueError)
+
+
+def test_a_link_taken_back_before_the_other_knew_of_it_carries_no_signal(carrier: str) -> None:
+    gate = Gate()
+    one, busy = started(Obedient, "green"), started(Obedient, carrier)
+    busy.tell(lambda actor: gate.pass_through())
+    gate.wait_reached()
+
+    one.ask(lambda actor: actor.link(busy))
+    one.ask(lambda actor: actor.unlink(busy))
+    one.tell(raising(ValueError("bad")))
+    one.wait(PATIENCE_S)
+    gate.open()
+
+    assert busy.ask("alive") == "alive"

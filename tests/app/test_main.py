@@ -318,6 +318,17 @@ def test_help_names_every_option() -> None:
         assert option in done.stdout
 
 
+@pytest.mark.parametrize("other", ["train", "--sink"])
+def test_the_other_programs_have_options_of_their_own(other: str) -> None:
+    done = run(other, "--help")
+    mistaken = run(other, "--bogus", code=2)
+
+    assert f"usage: python -m app {other}" in done.stdout
+    assert mistaken.stderr == (
+        f"python -m app {other}: unrecognized arguments: --bogus. See python -m app {other} --help\n"
+    )
+
+
 def test_training_runs_alone() -> None:
     done = run("train", "--steps", "1")
 

@@ -15,7 +15,7 @@ import runtime
 from reporters.aitrace import AITrace, Artifact, Edge, Evidence, LineageBatch, LineageEvent, check_pair
 from reporters.aitrace._files import LineageFiles, TraceFiles
 from reporters.aitrace._lineage import lineage_events, read_manifest
-from reporters.delivery import RetryPolicy, Verdict
+from reporters.delivery import Batching, RetryPolicy, Verdict
 from runtime.errors import InvalidValue, NotCommitted
 from runtime.testing import Capture, capture_events
 from supervisors import Application
@@ -31,6 +31,7 @@ def aitrace(tmp_path: Path) -> Callable[..., AITrace]:
         **{
             "dir": tmp_path / "aitrace",
             "spool": tmp_path / "spool",
+            "batching": Batching(max_age_s=0.01),
             "retry": RetryPolicy(wait=tenacity.wait_fixed(0.01)),
             **options,
         }
