@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runtime import _process_table, _scheduler, _taps
+from runtime import _reporter_suite as reporter_suite
 from runtime._events import Event
 from runtime._handlers import FAILURE
 from runtime._waiting import waiter
 from runtime.clock import FakeClock
 from runtime.errors import BeamstalkError
 
-__all__ = ["Capture", "actor_system", "capture_events", "fake_clock"]
+__all__ = ["Capture", "actor_system", "capture_events", "fake_clock", "reporter_suite"]
 
 _WAIT_S = 5.0
 

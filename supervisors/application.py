@@ -141,7 +141,7 @@ class Application:
             self._stopping = False
             if self._clock is not None:
                 _scheduler.start(clock=self._clock)
-            telemetry = self._telemetry = Telemetry(self.metrics(), self.pollers(), self.catalogue)
+            telemetry = self._telemetry = Telemetry(self.metrics(), self.pollers(), self.catalogue, self._clock)
             configure(self._sampling)
             telemetry.open()
             children = [telemetry, *self.children()]

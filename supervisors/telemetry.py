@@ -32,6 +32,7 @@ from actors.validator import Validator, validator_mailbox
 from runtime import _dispatch
 from runtime._handlers import Attachment, table
 from runtime.catalogue import Catalogue
+from runtime.clock import Clock
 from runtime.metrics import Metric, bind
 from supervisors._core import Child
 from supervisors.child_spec import ChildSpec
@@ -49,10 +50,14 @@ class Telemetry:
     """What an application's telemetry keeps across restarts of its actors, and the router of the handler table."""
 
     def __init__(
-        self, metrics: Iterable[Metric], pollers: Iterable[Measurement] = (), catalogue: Catalogue | None = None
+        self,
+        metrics: Iterable[Metric],
+        pollers: Iterable[Measurement] = (),
+        catalogue: Catalogue | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.catalogue = catalogue
-        self.store = SeriesStore(bind(metrics, catalogue.span_prefixes) if catalogue is not None else metrics)
+        self.store = SeriesStore(bind(metrics, catalogue.span_prefixes) if catalogue is not None else metrics, clock)
         self.mailbox = aggregator_mailbox()
         self.checks = validator_mailbox()
         self.pollers = tuple(pollers)

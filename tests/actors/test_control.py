@@ -180,38 +180,3 @@ def test_many_look_at_a_busy_actor_from_many_threads(carrier: str) -> None:
     in_threads(4, look)
 
     assert len(notes(ref)) == 400
-
-
-def test_a_trace_shows_the_next_messages_and_ends_by_itself(carrier: str) -> None:
-    ref = Obedient.options(carrier=carrier).start()
-    ref.ask("before")
-
-    trace = ref.trace(limit=2)
-    for word in ("first", "second", "third"):
-        ref.ask(word)
-
-    assert trace.done
-    entries = trace.wait(PATIENCE_S)
-    assert ["first" in entries[0].message, "second" in entries[1].message, len(entries)] == [True, True, 2]
-    assert all(entry.duration_ns >= 0 and not entry.failed for entry in entries)
-
-
-def test_a_trace_shows_that_a_message_failed(carrier: str) -> None:
-    ref = Obedient.options(carrier=carrier).start()
-    trace = ref.trace(limit=1)
-
-    def fail(actor: Obedient) -> None:
-        raise ValueError("bad")
-
-    ref.tell(fail)
-
-    (entry,) = trace.wait(PATIENCE_S)
-    assert entry.failed
-
-
-@pytest.mark.parametrize("options", [{"limit": 0}, {"limit": True}, {"for_s": 0}])
-def test_a_trace_without_bounds_is_refused(options: dict[str, Any]) -> None:
-    ref = Obedient.start()
-
-    with pytest.raises(InvalidValue, match="expected (limit|for_s) to be a positive number"):
-        ref.trace(**options)
