@@ -27,6 +27,7 @@ from actors._future import Ask, Future
 from actors._ref import ActorRef
 from actors._trace import Trace
 from runtime import _native, _process_table, _scheduler
+from runtime._fork import in_child
 from runtime._mailbox import EMPTY, Mailbox
 from runtime._process_table import ProcessInfo
 from runtime._scheduler import YIELD_NS, Timer
@@ -36,6 +37,12 @@ from runtime.errors import BeamstalkError, Exit, ExitReason, StartError, expecte
 
 CARRIERS = ("green", "thread")
 _end_lock = _native.RLock()
+
+
+@in_child
+def _end_with_a_new_lock() -> None:
+    global _end_lock
+    _end_lock = _native.RLock()
 
 
 class Ignore(Exit):
@@ -393,7 +400,7 @@ class Actor(pykka.Actor):
 
     def _failed(self, error: BaseException, message: Any) -> None:
         reply = message.reply_to if message.__class__ is Ask else None
-        failed = not (isinstance(error, Exit) and is_normal_exit(error.reason))
+        failed = self._is_failure(error)
         if not self._mailbox.settle(self, failed=failed):
             return  # fenced meanwhile: whoever did that has accounted for the message and answered the asker
         if failed:
@@ -405,6 +412,10 @@ class Actor(pykka.Actor):
         else:
             self._crash(error)  # first the end, then the answer: who has it finds the actor dead
             reply.fail(self._dead_error() if isinstance(error, Exit) else error)
+
+    def _is_failure(self, error: BaseException) -> bool:
+        """Tell whether what a message raised is a failure, and not an orderly end; for a handler everything is one."""
+        return not (isinstance(error, Exit) and is_normal_exit(error.reason))
 
     def _message_failed(self, error: BaseException, message: Any) -> None:
         """Take note of a message of the load lane that failed; handlers report it."""
@@ -681,6 +692,11 @@ class Actor(pykka.Actor):
                 self._at_end = []
             self._at_end.append(call)
             return True
+
+    def _orphan(self) -> None:
+        """Be dead in a forked child, without a word to anybody: the actor lives in the parent."""
+        self._exit_reason = "noproc"
+        self._dead = True
 
     def _forbid_asking_oneself(self) -> None:
         if current_actor() is self._actor_ref:

@@ -89,6 +89,9 @@ class HandlerActor(Actor):
             self.attachment.change(carrier="thread")  # where the next incarnation starts
             self.stop(("shutdown", "moved to a thread: it blocked the hub"))
 
+    def _is_failure(self, error: BaseException) -> bool:
+        return True  # an attached function is no actor: it has no orderly way to end one
+
     def _message_failed(self, error: BaseException, event: Event) -> None:
         self.attachment.failed(event, error)
 

@@ -17,9 +17,8 @@ import pykka
 
 from actors._actor import Actor
 from actors._introspection_crashes import Incidents
-from actors._introspection_index import Child, Index, describe, gently
+from actors._introspection_index import Child, Index, describe, gently, running_scheduler
 from actors._introspection_plain import masked, plain, text
-from runtime import _scheduler
 from runtime._mailbox import MailboxStatistics
 from runtime._scheduler import Worker
 from runtime.errors import BeamstalkError, NotFound
@@ -230,7 +229,7 @@ def state(args: OfActor, timeout_s: float) -> Any:
         return plain(ref.get_state(timeout=timeout_s))
     except pykka.Timeout:
         known = ref.info()
-        blocked_ns = _scheduler.scheduler().statistics().blocked_ns if known.carrier == "green" else 0
+        blocked_ns = running_scheduler().statistics().blocked_ns if known.carrier == "green" else 0
         why = f"it has been on its current message for {known.busy_ns / 1e9:.1f} s" if known.busy_ns else "it is busy"
         if blocked_ns > timeout_s * 1e9:
             why = f"the hub has been blocked for {blocked_ns / 1e9:.1f} s"
@@ -266,7 +265,7 @@ def _frame_of(actor: Actor) -> tuple[FrameType | None, str]:
     if isinstance(worker, Worker):
         if worker.gr_frame is not None:
             return worker.gr_frame, "waiting inside a message"
-        return sys._current_frames().get(_scheduler.scheduler()._thread_id or -1), "running on the hub"
+        return sys._current_frames().get(running_scheduler()._thread_id or -1), "running on the hub"
     for frame in sys._current_frames().values():
         outer: FrameType | None = frame
         while outer is not None:

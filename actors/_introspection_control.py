@@ -127,8 +127,8 @@ def _within(timeout_s: float, call: Callable[[], Any], label: str) -> Any:
     """Run something that may wait for ever, and wait for it for a while."""
     if len(_running) >= _AT_ONCE:
         raise Refused(f"{_AT_ONCE} earlier commands have not come to their end. See: ps --sort busy_ns -r")
-    done, outcome = ThreadWaiter(), []
-    mark = object()
+    done, mark = ThreadWaiter(), object()
+    outcome: list[tuple[Any, BaseException | None]] = []
 
     def run() -> None:
         try:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from actors._actor import Actor
 from actors._introspection_plain import clean
-from runtime import _native, _process_table
+from runtime import _native, _process_table, _scheduler
 from runtime._process_table import ProcessInfo
-from runtime._scheduler import YIELD_NS
+from runtime._scheduler import YIELD_NS, Scheduler
 from runtime.errors import NotFound
 
 T = TypeVar("T")
@@ -57,6 +57,14 @@ def gently(items: Iterable[T]) -> Iterator[T]:
         yield item
 
 
+def running_scheduler() -> Scheduler:
+    """Return the scheduler that runs; raises NotFound when there is none (asking for one would start it)."""
+    found = _scheduler._scheduler
+    if found is None:
+        raise NotFound("the runtime of this node has just been stopped")
+    return found
+
+
 def describe(ref: Any) -> dict[str, Any]:
     """Return what an actor's kind knows of itself; {} when that fails, which must not cost the whole answer."""
     actor = ref._actor
@@ -86,7 +94,7 @@ class Index:
                 self._add_children(ref, found)
 
     def _add_children(self, supervisor: Any, found: Iterable[Any]) -> None:
-        listed = guarded(lambda: list(gently(found)), [])
+        listed: list[Any] = guarded(lambda: list(gently(found)), [])
         own = self.label(supervisor)
         counts: dict[str, int] = {}
         names = []

@@ -17,10 +17,11 @@ from gevent import monkey
 
 from actors._introspection_crashes import Incidents
 from actors._introspection_events import parked, reporters
-from actors._introspection_index import Index, describe
-from actors.measurements import resident_bytes
+from actors._introspection_index import Index, describe, running_scheduler
+from actors.measurements import _rss_bytes
 from runtime import _native, _scheduler
 from runtime._handlers import table
+from runtime._mailbox import Mailbox
 from runtime._waiting import ThreadWaiter
 
 _LIBRARIES = ("beamstalk", "gevent", "greenlet", "loguru", "msgspec", "pykka", "tenacity")
@@ -49,7 +50,7 @@ class Rate:
             return None
         boxes = {id(one.mailbox): one.mailbox for one in attachments}
         for found in table.snapshot().values():
-            boxes.update((id(one), one) for one in found if hasattr(one, "statistics"))
+            boxes.update((id(one), one) for one in found if isinstance(one, Mailbox))
         now_ns, offered = monotonic_ns(), sum(box.statistics().offered for box in boxes.values())
         before = [look for look in list(self._looks) if now_ns - look[0] >= _AT_LEAST_NS]
         then_ns, was = before[-1] if before else self._looks[0]
@@ -100,7 +101,7 @@ def status(name: str, uptime_ns: int, rate: Rate, incidents: Incidents, wait_s: 
         "deepest_mailbox": deepest,
         "dropped": dropped,
         "reporters": [{key: one[key] for key in ("reporter", "queue", "dropped", "last_error")} for one in told],
-        "rss_bytes": resident_bytes(),
+        "rss_bytes": _rss_bytes(),
         "hub": hub,
         "healthy": not problems,
         "problems": problems,
@@ -108,7 +109,7 @@ def status(name: str, uptime_ns: int, rate: Rate, incidents: Incidents, wait_s: 
 
 
 def _hub(incidents: Incidents, wait_s: float) -> dict[str, Any]:
-    scheduler = _scheduler.scheduler()
+    scheduler = running_scheduler()
     answered = ThreadWaiter()
     begun_ns = perf_counter_ns()
     scheduler.post(answered.wake)

@@ -29,6 +29,7 @@ import msgspec
 
 from runtime import _native
 from runtime._events import Event
+from runtime._fork import in_child
 from runtime._spans import Stacktrace
 from runtime._waiting import ThreadWaiter
 from runtime.errors import BeamstalkError
@@ -315,11 +316,9 @@ _decode = msgspec.msgpack.Decoder(list[Any]).decode
 _living: set[ChildProcess] = set()
 
 
+@in_child
 def _forget_all() -> None:
+    # A forked process must not hold the pipes of its parent's children: they would not notice the parent's end.
     for child in _living:
         child._forget()
     _living.clear()
-
-
-# A forked process must not hold the pipes of its parent's children: they would not notice the parent's end.
-os.register_at_fork(after_in_child=_forget_all)

@@ -173,6 +173,10 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         if not self._actor._call_at_end(call):
             call()
 
+    def orphan(self) -> None:
+        """Take note of a fork: in this child the actor does not live. The kernel calls it."""
+        self._actor._orphan()
+
     # -- looking inside ----------------------------------------------------------------------------------------------
 
     def suspend(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from runtime import _scheduler
+from runtime._checks import check_seconds
 from runtime._waiting import Waiter, waiter
 from runtime.errors import expected, shown
 
@@ -32,8 +33,7 @@ class Trace:
     def __init__(self, actor: Actor, limit: int, for_s: float) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise expected("limit to be a positive number of messages", limit)
-        if not for_s > 0:
-            raise expected("for_s to be a positive number of seconds", for_s)
+        check_seconds("for_s", for_s)
         self.entries: list[TraceEntry] = []
         self._actor = actor
         self._limit = limit

@@ -14,6 +14,7 @@ from loguru import logger
 
 from actors._actor import Actor
 from runtime import execute
+from runtime._checks import check_seconds
 from runtime._spans import describe
 from runtime.errors import ExitReason, expected
 
@@ -44,8 +45,7 @@ class Measurement(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not callable(self.measure):
             raise expected("measure to be callable without arguments", self.measure)
-        if isinstance(self.period_s, bool) or not isinstance(self.period_s, int | float) or not self.period_s > 0:
-            raise expected("period_s to be a positive number of seconds", self.period_s)
+        check_seconds("period_s", self.period_s)
         if not self.name:
             name = getattr(self.measure, "__qualname__", repr(self.measure))
             msgspec.structs.force_setattr(self, "name", name)

@@ -135,6 +135,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     sink: Sink
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away in the middle; of anything else, as always."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
@@ -148,9 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(411, {"error": "expected a Content-Length, got: none"})
         if length > BODY_LIMIT_BYTES:
             return self._answer(413, {"error": f"expected at most {BODY_LIMIT_BYTES} bytes, got: {length}"})
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionAbortedError("the client went away in the middle of its request")
         try:
-            encoding = self.headers.get("Content-Encoding", "")
-            return self._answer(202, self.server.sink.receive(self.rfile.read(length), encoding))
+            return self._answer(202, self.server.sink.receive(body, self.headers.get("Content-Encoding", "")))
         except Refused as refused:
             return self._answer(refused.status, {"error": str(refused)})
 

@@ -14,6 +14,7 @@ from gc import is_tracked
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from runtime._events import Event, Name, canonical, own
+from runtime._fork import in_child
 from runtime.clock import Clock
 from runtime.errors import NotCommitted
 
@@ -188,6 +189,11 @@ def _own_measurements(value: object) -> dict[str, Any]:
         warnings.warn('a bare number as measurements means {"value": n}', DeprecationWarning, stacklevel=3)
         return {"value": value}
     return own(value, "measurements")
+
+
+@in_child
+def _route_nothing() -> None:
+    publish({})
 
 
 class Emitter:

@@ -17,9 +17,11 @@ import msgspec
 from loguru import logger
 
 from runtime import _native
+from runtime._checks import check_count, check_seconds
 from runtime._dispatch import Routes, Subscriber, execute, now_ns
 from runtime._events import Event, Name, canonical
 from runtime._importing import check_config, import_string
+from runtime._fork import in_child
 from runtime._inline import Inline
 from runtime._mailbox import Mailbox, MailboxStatistics, Policy
 from runtime._spans import describe
@@ -128,6 +130,16 @@ class Attachment:
     @property
     def restarts(self) -> int:
         return max(0, self.incarnations - 1)
+
+    def begin_anew(self) -> None:
+        """Forget what happened to it: mail, failures, incarnations."""
+        self.mailbox.forget()
+        self.dead_letters.clear()
+        self.abandoned.clear()
+        self.incarnations = 0
+        if self.state == "gave_up":
+            table.unpark(self)
+        self.state = "waiting"
 
     def change(self, **options: Any) -> None:
         """Change options of a handler that is attached."""
@@ -251,6 +263,10 @@ class Table:
             names = self._sinks[sink_id] = tuple(dict.fromkeys(events))
             self._subscribe(f"sink:{sink_id}", names, subscriber)
 
+    def remove_sinks(self) -> None:
+        for sink_id in list(self._sinks):
+            self.remove_sink(sink_id)
+
     def remove_sink(self, sink_id: str) -> None:
         with self._lock:
             self._unsubscribe(f"sink:{sink_id}", self._sinks.pop(sink_id, ()))
@@ -288,6 +304,16 @@ class Table:
 
 table = Table()
 """The process's handler table."""
+
+
+@in_child
+def _keep_the_declarations() -> None:
+    """Keep what is attached, and nothing of what happened to it in the parent."""
+    table._lock = _native.RLock()
+    table.router = None
+    for attachment in table.all():
+        attachment.begin_anew()
+    table.remove_sinks()
 
 
 def attach(handler_id: str, event: Name, handler: Handler | str, config: Any = None, **options: Any) -> None:
@@ -360,16 +386,12 @@ def _checked(options: Mapping[str, Any]) -> HandlerOptions:
         raise expected("on_failure to be restart or detach", checked.on_failure)
     if checked.fallback not in ("none", "thread"):
         raise expected("fallback to be none or thread", checked.fallback)
-    for name in ("deadline_s", "budget_s"):
-        value = getattr(checked, name)
-        if value is not None and not value > 0:
-            raise expected(f"{name} to be a positive number of seconds", value)
+    if checked.deadline_s is not None:
+        check_seconds("deadline_s", checked.deadline_s)
+    check_seconds("budget_s", checked.budget_s)
+    check_seconds("max_seconds", checked.max_seconds)
     for name in ("max_restarts", "dead_letters", "max_abandoned"):
-        value = getattr(checked, name)
-        if not isinstance(value, int) or value < 0:
-            raise expected(f"{name} to be a number, zero or more", value)
-    if not checked.max_seconds > 0:
-        raise expected("max_seconds to be a positive number", checked.max_seconds)
+        check_count(name, getattr(checked, name))
     return checked
 
 

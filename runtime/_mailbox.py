@@ -26,6 +26,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from runtime import _dispatch, _native
+from runtime._fork import in_child
+from runtime._checks import check_seconds
 from runtime._waiting import waiter
 from runtime.errors import BeamstalkError, expected
 
@@ -41,6 +43,12 @@ _CLOSED = -1
 
 # Mailboxes without a bound share this lock: their producers never need it, and their green consumers are one thread.
 _SHARED_LOCK = _native.RLock()
+
+
+@in_child
+def _share_a_new_lock() -> None:
+    global _SHARED_LOCK
+    _SHARED_LOCK = _native.RLock()
 
 
 class Consumer(Protocol):
@@ -115,15 +123,18 @@ class Mailbox:
             raise expected("capacity to be a positive number of messages or None", capacity)
         if policy not in POLICIES:
             raise expected(f"policy to be one of {', '.join(POLICIES)}", policy)
-        if not block_s > 0:
-            raise expected("block_s to be a positive number of seconds", block_s)
-        self.load: list[Any] = []
-        self.idle = False
-        self.lazy = lazy
-        self.consumer: Consumer | None = None
+        check_seconds("block_s", block_s)
         self.capacity = capacity
         self.policy: Policy = policy
         self.block_s = block_s
+        self.lazy = lazy
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as in a forked child: what waits here is the parent's to handle, and so are its accounts."""
+        self.load: list[Any] = []
+        self.idle = False
+        self.consumer: Consumer | None = None
         self.handled = 0
         self.failed = 0
         self.discarded = 0
@@ -135,7 +146,7 @@ class Mailbox:
         self._dropped: Counter[str] | None = None
         self._sampled = 0
         self._room: list[Any] | None = None
-        self._lock = _SHARED_LOCK if capacity is None else _native.RLock()
+        self._lock = _SHARED_LOCK if self.capacity is None else _native.RLock()
 
     # -- producers: any thread ---------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ allocate_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock
 get_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 RLock: Callable[[], Any] = monkey.get_original("_thread", "RLock")
+patched_at_import: bool = monkey.is_module_patched("threading")
 poll: Callable[[], Any] = monkey.get_original("select", "poll")
 socket: Callable[..., Any] = monkey.get_original("socket", "socket")
 waitpid: Callable[[int, int], tuple[int, int]] = monkey.get_original("os", "waitpid")

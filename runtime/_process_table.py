@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from runtime._fork import in_child
 from runtime._mailbox import MailboxStatistics
 from runtime.errors import AlreadyExists
 
@@ -72,6 +73,14 @@ def whereis(name: str) -> Any:
 def processes() -> list[Any]:
     """Return the refs of all live actors."""
     return list(_by_id.values())
+
+
+@in_child
+def _forget_all() -> None:
+    for process in processes():
+        process.orphan()
+    _by_id.clear()
+    _by_name.clear()
 
 
 def count() -> int:

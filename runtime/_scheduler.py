@@ -33,6 +33,7 @@ from loguru import logger
 
 from runtime import _native
 from runtime._dispatch import execute
+from runtime._fork import in_child
 from runtime._waiting import ThreadWaiter, set_own_hub
 from runtime.clock import Clock, FakeClock
 from runtime.errors import BeamstalkError
@@ -480,6 +481,21 @@ def start(clock: Clock | None = None, seed: int | None = None) -> Scheduler:
             _scheduler = new
             now_ns = new.clock.monotonic_ns
         return _scheduler
+
+
+_inherited: list[Scheduler] = []
+
+
+@in_child
+def _leave_behind() -> None:
+    """Have no scheduler; the parent's is kept aside untouched, because to collect it would be to touch its loop."""
+    global _scheduler, _start_lock, now_ns
+    _start_lock = _native.allocate_lock()
+    if _scheduler is not None:
+        _inherited.append(_scheduler)
+    _scheduler = None
+    now_ns = Clock.monotonic_ns
+    set_own_hub(None, ThreadWaiter)
 
 
 def _at_exit() -> None:

@@ -14,7 +14,11 @@ from typing import Any
 from runtime import _dispatch, _native
 from runtime._dispatch import Routes, Subscriber
 from runtime._events import Event, canonical
+from runtime._fork import in_child
 from runtime.errors import expected
+
+_MOST_NAMES = 10_000
+"""So many names are asked of the patterns once and remembered."""
 
 
 class Tap:
@@ -66,16 +70,29 @@ class _Tapped(dict[str, tuple[Subscriber, ...]]):
 
     def get(self, name: Any, default: Any = None) -> Any:
         try:
-            return self._known[name]
+            found = self._known[name]
         except KeyError:
             heard = tuple(tap for tap in self._taps if isinstance(name, str) and tap.matches(name))
             found = (super().get(name) or ()) + heard or None
+            if len(self._known) >= _MOST_NAMES:
+                self._known.clear()  # somebody makes names up as he goes
             self._known[name] = found
-            return found
+        return default if found is None else found
+
+    def __contains__(self, name: object) -> bool:
+        return self.get(name) is not None
 
 
 _lock = _native.RLock()
 _taps: tuple[Tap, ...] = ()
+
+
+@in_child
+def _hear_nothing() -> None:
+    global _lock, _taps
+    _lock = _native.RLock()
+    _taps = ()
+    _dispatch.wrap(None)
 
 
 def add(tap: Tap) -> None:

@@ -16,16 +16,21 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, Literal
 
 import pykka
 from loguru import logger
 
-from actors import ActorRef
+from actors import ActorRef, introspector
+from actors.introspector import Introspection
 from actors.poller import Measurement
 from runtime import _native, _process_table, _scheduler
+from runtime._checks import check_seconds
+from runtime._fork import in_child
 from runtime._handlers import table
 from runtime._waiting import waiter
 from runtime.catalogue import Catalogue
@@ -34,7 +39,7 @@ from runtime.errors import AlreadyStarted, BeamstalkError, ExitReason, expected
 from runtime.metrics import Metric
 from runtime.sampling import check_rates, configure
 from supervisors._flags import Strategy
-from supervisors.child_spec import SpecLike
+from supervisors.child_spec import ChildSpec, SpecLike, one_of
 from supervisors.refs import SupervisorRef
 from supervisors.supervisor import Supervisor
 from supervisors.telemetry import Telemetry
@@ -55,7 +60,10 @@ class Application:
     of an event or span prefix (0 to 1); `catalogue`: the declared events,
     which span metrics bind to and which are checked; `strategy`, `max_restarts`,
     `max_seconds`: of the top supervisor; `on_exit(reason)`: called, in a thread of the runtime, when the tree ends by
-    itself (it gave up); the process is yours, so nothing here ends it; `drain_s`: how long `stop` may take (default 5).
+    itself (it gave up); the process is yours, so nothing here ends it; `drain_s`: how long `stop` may take (default 5);
+    `fork`: what a forked child does, `stop` (nothing runs there until it starts it) or `restart`; `introspect`: True, or
+    the path of a socket, lets the user's own shells (`python -m runtime.shell`) look into the process, and `control` lets
+    them change something too (default: neither).
 
     A subclass may override `children()`, `metrics()` or `pollers()` and `name` instead.
 
@@ -65,6 +73,9 @@ class Application:
 
     name: str = ""
     drain_s: float = _DRAIN_S
+    fork: Literal["stop", "restart"] = "stop"
+    introspect: bool | str | os.PathLike[str] = False
+    control: bool = False
 
     def __init__(
         self,
@@ -80,6 +91,9 @@ class Application:
         max_seconds: float = 5,
         on_exit: Callable[[ExitReason], object] | None = None,
         drain_s: float | None = None,
+        fork: Literal["stop", "restart"] | None = None,
+        introspect: bool | str | os.PathLike[str] | None = None,
+        control: bool | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.name = name or self.name
@@ -89,8 +103,12 @@ class Application:
             raise expected("on_exit to be callable with the exit reason", on_exit)
         if drain_s is not None:
             self.drain_s = drain_s
-        if not self.drain_s > 0:
-            raise expected("drain_s to be a positive number of seconds", self.drain_s)
+        check_seconds("drain_s", self.drain_s)
+        self.fork = fork or self.fork
+        one_of("fork", self.fork, ("stop", "restart"))
+        self.introspect = self.introspect if introspect is None else introspect
+        self.control = self.control if control is None else control
+        self._introspection: Introspection | None = None
         self._metrics = tuple(metrics)
         self._children = tuple(children)
         self._pollers = tuple(pollers)
@@ -144,7 +162,7 @@ class Application:
             telemetry = self._telemetry = Telemetry(self.metrics(), self.pollers(), self.catalogue, self._clock)
             configure(self._sampling)
             telemetry.open()
-            children = [telemetry, *self.children()]
+            children = [telemetry, *self._introspector(), *self.children()]
             self._top = Supervisor.start(children=children, name=self.name, **self._options)
         except BaseException:
             self._clean_up()
@@ -210,7 +228,19 @@ class Application:
         """Tell whether the tree stands."""
         return self._top is not None and self._top.is_alive()
 
+    @property
+    def socket_path(self) -> Path | None:
+        """The socket at which a shell can look in now, if any."""
+        return self._introspection.path if self._introspection is not None else None
+
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _introspector(self) -> list[ChildSpec]:
+        if self.introspect is False:
+            return []
+        path = None if self.introspect is True else self.introspect
+        self._introspection = Introspection(self.name, path=path, allow_control=self.control, catalogue=self.catalogue)
+        return [ChildSpec(introspector.NAME, (self._introspection.start_link, ()))]
 
     def _watch(self, top: SupervisorRef) -> None:
         """Wait, in a thread of the runtime, for the tree to end by itself, and tell the host."""
@@ -231,6 +261,9 @@ class Application:
         global _running
         atexit.unregister(self._stop_at_exit)
         top, self._top = self._top, None
+        if self._introspection is not None:
+            introspector.forget(self._introspection)
+            self._introspection = None
         if self._telemetry is not None:
             self._telemetry.close()
         left = [ref for ref in _process_table.processes() if top is not None and _descends(ref, top)]
@@ -247,11 +280,27 @@ class Application:
             if _running is self:
                 _running = None
 
+    def _after_fork(self) -> None:
+        """Begin anew in a forked child: stopped, or, by policy, started again."""
+        atexit.unregister(self._stop_at_exit)
+        self._top = self._telemetry = self._introspection = None
+        if self.fork == "restart":
+            self.start()
+
     def _stop_at_exit(self) -> None:
         self.stop()
 
     def __repr__(self) -> str:
         return f"<Application {self.name!r}, {'running' if self.is_running else 'stopped'}>"
+
+
+@in_child
+def _after_fork() -> None:
+    global _running, _lock
+    _lock = _native.RLock()
+    inherited, _running = _running, None
+    if inherited is not None:
+        inherited._after_fork()
 
 
 def _descends(ref: ActorRef[Any] | None, top: ActorRef[Any]) -> bool:

@@ -118,6 +118,7 @@ class Courier:
         self._lock = _native.allocate_lock()
         self._state: CourierState = "new"
         self._must_end = False
+        self._has_alarm = False
         self._rows = self._batching.max_rows
         self._owed: tuple[Lease, Settlement, Answer] | None = None
         self._in_flight = 0
@@ -132,7 +133,7 @@ class Courier:
         if self._state != "new":
             raise AlreadyStarted(f"expected a new courier, got: {self.name}, {self._state}")
         self._state = "running"
-        self._spool.subscribe(self.wake)
+        self._spool.subscribe(self._records_came)
         _native.start_new_thread(self._run, ())
 
     def stop(self, timeout_s: float = 5.0) -> bool:
@@ -157,6 +158,11 @@ class Courier:
     def wake(self) -> None:
         """Have the courier look at the spool again; never blocks."""
         self._parker.unpark()
+
+    def _records_came(self) -> None:
+        """Wake up for records, unless the time for the next look is set already and no batch is full before it."""
+        if not self._has_alarm or (self._is_full() and not self._circuit.wait_s()):
+            self._parker.unpark()
 
     def statistics(self) -> CourierStatistics:
         """Say how the courier does; never blocks."""
@@ -188,7 +194,9 @@ class Courier:
                 if self._state == "stopping" and (wait_s != 0 or self._circuit.failures):
                     return
                 if wait_s != 0:
+                    self._has_alarm = wait_s is not None
                     self._parker.park(wait_s)
+                    self._has_alarm = False
         finally:
             self._state = "stopped"
             self._ended.reach()
@@ -220,11 +228,14 @@ class Courier:
         pending = self._spool.pending(self._record_class)
         if pending.rows <= 0:
             return None
-        full = pending.rows >= self._rows or pending.bytes >= self._batching.max_bytes
-        if full or self._state == "stopping":
+        if self._is_full() or self._state == "stopping":
             return 0
         age_s = (self._clock.system_ns() - pending.oldest_ns) / 1e9
         return max(self._batching.max_age_s - age_s, 0)
+
+    def _is_full(self) -> bool:
+        pending = self._spool.pending(self._record_class)
+        return pending.rows >= self._rows or pending.bytes >= self._batching.max_bytes
 
     def _deliver(self, lease: Lease) -> float | None:
         batch_id = str(uuid.uuid5(_BATCH_NAMESPACE, " ".join(record.id for record in lease.records)))

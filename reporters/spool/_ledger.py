@@ -91,6 +91,10 @@ class Ledger:
         with self._lock:
             for name in self._take(taken):
                 self._counts[name, f"refused:{reason}"] += 1
+
+    def count_failed_commit(self) -> None:
+        """Post a transaction that was tried and came to nothing."""
+        with self._lock:
             self._totals["failed_commits"] += 1
 
     def opened(self, usage: Mapping[str, Usage], dead_letters: int, *, set_aside: bool, salvaged: int) -> None:

@@ -30,6 +30,8 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _DAMAGED_AT_OPENING = _DAMAGED | {sqlite3.SQLITE_ERROR}  # such as: no such column
 _HEADER = b"SQLite format 3\0"
 _COPY_ROWS = 1_000
+_KEEP_ASIDE = 10
+"""How many damaged databases are kept for a person to look at; a bad disk must not fill up with them."""
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -181,6 +183,10 @@ def _set_aside(path: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             _beside(path, suffix).rename(_beside(aside, suffix))
     _beside(path, "-shm").unlink(missing_ok=True)  # an index of the log, rebuilt whenever it is missing
+    kept = {one.name.removesuffix("-wal"): one.stat().st_ctime_ns for one in path.parent.glob(f"{path.name}.damaged-*")}
+    for name in sorted(kept, key=kept.__getitem__)[:-_KEEP_ASIDE]:
+        for suffix in ("", "-wal"):
+            path.with_name(name + suffix).unlink(missing_ok=True)
     return aside
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -31,9 +32,10 @@ from reporters.spool._ticket import Ticket
 from reporters.spool._writer import Writer
 from runtime import _native
 from runtime.clock import Clock
-from runtime.errors import AlreadyStarted, expected
+from runtime.errors import AlreadyStarted, BeamstalkError, expected
 
 _CALL_S = 30.0
+_SQLITE = (3, 37)  # strict tables
 _ID = re.compile(r"[ -~]{1,200}")
 
 
@@ -94,6 +96,10 @@ class Spool:
         max_backlog_bytes: int = 64 << 20,
         max_dead_letters: int = 10_000,
     ) -> None:
+        if sqlite3.sqlite_version_info < _SQLITE:
+            raise BeamstalkError(
+                f"expected SQLite 3.37 or newer, got: {sqlite3.sqlite_version}. Use a newer Python build"
+            )
         known = {one.name: one for one in classes}
         if not known:
             raise expected("at least one record class", [])

@@ -165,6 +165,7 @@ class Writer:
                 listener()
 
     def _after_failure(self, store: Store, jobs: Sequence[Job], error: Exception) -> Store | None:
+        self._ledger.count_failed_commit()
         if is_damage(error):
             self._part_from(store)
             replaced = self._open(suspect=str(error))

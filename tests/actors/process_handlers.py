@@ -63,6 +63,9 @@ def act(event: str, measurements: dict[str, Any], metadata: dict[str, Any], conf
         case "wait":
             while not os.path.exists(config["log"] + ".go"):
                 time.sleep(0.001)
+        case "wait for mine":
+            while not os.path.exists(f"{config['log']}.{measurements['n']}"):
+                time.sleep(0.001)
         case "fork":
             if os.fork() == 0:
                 time.sleep(60)

@@ -27,7 +27,7 @@ from runtime.errors import InvalidValue
 from runtime.testing import capture_events
 from supervisors import Application
 from tests.actors import process_handlers
-from tests.runtime.meeting import PATIENCE_S, until
+from tests.runtime.meeting import PATIENCE_S, Answer, until
 
 HANDLERS = "tests.actors.process_handlers"
 ROOT = Path(__file__).parents[2]
@@ -67,10 +67,16 @@ def statistics() -> Any:
     return attachment.mailbox.statistics()
 
 
+def the_actor() -> Any:
+    """The actor of the only process handler."""
+    (actor,) = [ref._actor for ref in processes() if ref.info().carrier == "process"]
+    return actor
+
+
 def child_pid() -> int:
-    (handler,) = [ref._actor for ref in processes() if ref.info().carrier == "process"]
-    until(lambda: handler._child is not None)
-    return int(handler._child._pid)
+    actor = the_actor()
+    until(lambda: actor._child is not None)
+    return int(actor._child._pid)
 
 
 def is_alive(pid: int) -> bool:
@@ -364,6 +370,23 @@ def test_a_process_that_dies_idle_is_replaced_at_once_and_fails_no_event(app: Ap
     assert str(captured.events[0].metadata["reason"]) == "process ended by signal SIGKILL"
 
 
+def test_an_event_that_a_dying_process_has_not_begun_is_handled_by_the_next_one(app: Application, log: Path) -> None:
+    attach(process_handlers.record, log)
+    emit([0])
+    assert app.drain(PATIENCE_S)
+    first, actor = child_pid(), the_actor()
+
+    os.kill(first, signal.SIGSTOP)
+    emit([1])
+    until(lambda: actor._ahead)  # it is on its way to a process that will never read it
+    os.kill(first, signal.SIGKILL)
+
+    assert app.drain(PATIENCE_S)
+    assert lines(log) == [0, 1]
+    assert (statistics().handled, statistics().failed) == (2, 0)
+    assert runtime.dead_letters("h") == []
+
+
 def test_a_process_whose_pipes_a_grandchild_holds_open_is_found_dead_all_the_same(app: Application, log: Path) -> None:
     attach(process_handlers.act, log)
     emit([0], do="fork")
@@ -451,15 +474,16 @@ def test_detach_lets_the_current_event_finish_and_discards_the_rest(app: Applica
     assert attachment is not None
     emit(range(100), do="wait")
     until(lambda: lines(log) == [0])
-    pid = child_pid()
+    pid, child = child_pid(), the_actor()._child
 
-    # The handler waits for the file; that it is detached is what makes the mailbox refuse.
-    detaching = subprocess.Popen(["sh", "-c", f"sleep 0.05; touch {log}.go"])
-    runtime.detach("h")
-    detaching.wait()
+    detaching = Answer(lambda: runtime.detach("h"))
+    until(lambda: "out" not in child._fds)  # it is told to stop, and only then let go on
+    Path(f"{log}.go").touch()
+    detaching.get()
 
     s = attachment.mailbox.statistics()
     assert lines(log) == list(range(s.handled))
+    assert 1 <= s.handled < 64  # not the whole batch that the process had
     assert (s.accepted, s.handled + s.discarded, s.failed, s.pending) == (100, 100, 0, 0)
     assert not is_alive(pid)
 
@@ -488,12 +512,13 @@ def test_killing_the_actor_kills_its_process_and_the_next_one_goes_on(app: Appli
     emit(range(11, 20))
     until(lambda: 10 in lines(log))
     pid = child_pid()
-    (actor,) = [ref for ref in processes() if ref.info().carrier == "process"]
+    actor = the_actor().actor_ref
 
     actor.kill()
 
     assert actor.wait(PATIENCE_S) == "killed"
     assert not is_alive(pid)
+    assert "process ended by signal SIGKILL" in runtime.dead_letters("h")[0].traceback
     assert app.drain(PATIENCE_S)
     assert lines(log) == list(range(20))
     assert (statistics().handled, statistics().failed) == (19, 1)
@@ -513,23 +538,24 @@ def test_an_application_that_stops_takes_its_hung_processes_along(log: Path) -> 
 
 def test_a_suspended_handler_stops_after_its_current_event_until_it_is_resumed(app: Application, log: Path) -> None:
     attach(process_handlers.act, log)
-    emit(range(100), do="wait")
+    emit(range(20), do="wait for mine")
     until(lambda: lines(log) == [0])
-    (actor,) = [ref for ref in processes() if ref.info().carrier == "process"]
-    # The actor waits for its child; suspending takes effect with the child's next answer.
-    suspending = actor._actor._control_ask("_suspend")
-    Path(f"{log}.go").touch()
+    actor = the_actor()
+    suspending = actor._control_ask("_suspend")
+    Path(f"{log}.0").touch()
     suspending.get(timeout=PATIENCE_S)
-    until(lambda: len(actor._actor._child._incoming) > 0)
-    seen = len(lines(log))
+    until(lambda: lines(log) == [0, 1])
 
-    emit([100])
-    actor.resume()
+    for n in range(20):
+        Path(f"{log}.{n}").touch()
+    until(lambda: b"returned" in actor._child._incoming)
+    seen = lines(log)
+    actor.actor_ref.resume()
 
-    assert seen < 100
+    assert len(seen) < 20
     assert app.drain(PATIENCE_S)
-    assert lines(log) == list(range(101))
-    assert statistics().handled == 101
+    assert lines(log) == list(range(20))
+    assert statistics().handled == 20
 
 
 # -- hosts -------------------------------------------------------------------------------------------------------------

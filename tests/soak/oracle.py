@@ -1,8 +1,8 @@
 """The judge of the proof: it knows the victim's notes and the endpoint's journal, and nothing of how either works.
 
-    every committed event has arrived
-    nothing has arrived that was not issued
-    what arrived more than once did so under one id and with one content
+every committed event has arrived
+nothing has arrived that was not issued
+what arrived more than once did so under one id and with one content
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from tests.soak.oracle import Verdict, judge
 
 START_S = 60.0
 DRAIN_S = 120.0
-ALIVE_S = 0.6
+ALIVE_S = 0.3
 """A victim is killed at some moment between its start and so long after its first commit."""
 
 

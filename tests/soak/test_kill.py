@@ -5,6 +5,7 @@ Twenty rounds are part of the suite; `make soak` runs five hundred of each kind.
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -35,29 +36,27 @@ def prove(directory: Path, rounds: int, fail: float) -> None:
 def prove_absent(directory: Path, rounds: int) -> None:
     """Kill the victim so many times while the endpoint comes and goes; it is there at the end."""
     proof = Proof(directory)
-    number = 0
-    while number < rounds:
+    numbers = iter(range(rounds))
+    for number in numbers:
         with proof.endpoint() as url:
             proof.kill_one(url, number)
-        for number in range(number + 1, min(number + 1 + proof.random.randrange(4), rounds)):  # noqa: B007, PLW2901
-            proof.kill_one(url, number)
-        number += 1
+        for another in islice(numbers, proof.random.randrange(4)):
+            proof.kill_one(url, another)
     with proof.endpoint() as url:
         drained = proof.drain(url)
     assert_kept(proof, drained)
 
 
-@pytest.mark.parametrize("fail", [0.0, 0.7], ids=["endpoint well", "endpoint failing 70 %"])
+KINDS = pytest.mark.parametrize("fail", [0.0, 0.7], ids=["endpoint well", "endpoint failing 70 %"])
+
+
+@KINDS
 def test_everything_committed_survives_twenty_kills(tmp_path: Path, fail: float) -> None:
-    prove(tmp_path, 10, fail)
-
-
-def test_everything_committed_survives_kills_while_the_endpoint_comes_and_goes(tmp_path: Path) -> None:
-    prove_absent(tmp_path, 10)
+    prove(tmp_path, 20, fail)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("fail", [0.0, 0.7], ids=["endpoint well", "endpoint failing 70 %"])
+@KINDS
 def test_everything_committed_survives_five_hundred_kills(tmp_path: Path, fail: float) -> None:
     prove(tmp_path, 500, fail)
 

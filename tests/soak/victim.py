@@ -1,8 +1,8 @@
 """A service that is going to be killed: `python -m tests.soak.victim URL DIRECTORY ROUND [--drain]`.
 
-It commits events as fast as it can from several threads and notes, in a file of its own, each event before it commits it
-("issued") and after the commit has returned ("committed"). Notes are single writes to a file opened for appending, so
-they survive a SIGKILL. With --drain it commits nothing; it delivers what is on disk and ends.
+It commits events as fast as it can from several threads and notes, in a file of its own, each event before it commits
+it ("issued") and after the commit has returned ("committed"). Notes are single writes to a file opened for appending,
+so they survive a SIGKILL. With --drain it commits nothing; it delivers what is on disk and ends.
 """
 
 from __future__ import annotations

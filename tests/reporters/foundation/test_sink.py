@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -174,3 +175,13 @@ def test_it_ends_with_1_when_something_was_wrong(sink: Running) -> None:
     assert sink.post(b"nonsense") == 400
 
     assert sink.interrupt()[0] == 1
+
+
+def test_a_client_that_goes_away_in_the_middle_is_no_fault(sink: Running) -> None:
+    host, port = sink.url.removeprefix("http://").rstrip("/").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nonly this")
+
+    assert sink.post(batch(EVENT)) == 202
+    assert sink.received()["invalid"] == 0
+    assert sink.interrupt()[0] == 0

@@ -302,6 +302,19 @@ def test_a_directory_removed_under_a_running_spool_is_noticed_and_made_anew(
     assert spool.statistics().classes["default"].lost == 1
 
 
+def test_only_the_newest_damaged_files_are_kept(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    for number in range(12):
+        (directory / "spool.db").write_bytes(b"no database %d" % number)
+        spool = Spool(directory)
+        spool.start()
+        assert spool.close()
+        (directory / "spool.db").unlink()
+
+    kept = {(directory / name).read_bytes() for name in set_aside(directory)}
+    assert kept == {b"no database %d" % number for number in range(2, 12)}
+
+
 # -- interrupted recovery ----------------------------------------------------------------------------------------------
 
 

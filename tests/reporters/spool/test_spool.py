@@ -85,7 +85,7 @@ def test_a_green_greenlet_of_the_host_waits_for_a_commit_without_holding_up_the_
     def other() -> None:
         while turns.count("commit") < 20:
             turns.append("other")
-            gevent.sleep(0)
+            gevent.sleep(0.0005)
 
     gevent.joinall([gevent.spawn(commit), gevent.spawn(other)], raise_error=True)
     gevent.get_hub().destroy()

@@ -1,0 +1,33 @@
+"""Checks of single options, shared by everything that takes some. Each answers nothing, or raises InvalidValue with the
+option's name, what was expected and what came. A bool is no number here: it is nearly always an argument that slipped.
+"""
+
+from __future__ import annotations
+
+import math
+
+from runtime.errors import expected
+
+
+def check_seconds(option: str, value: object) -> None:
+    """Refuse what is no positive, finite number of seconds.
+
+    >>> check_seconds("block_s", "soon")
+    Traceback (most recent call last):
+        ...
+    runtime.errors.InvalidValue: expected block_s to be a positive number of seconds, got: 'soon'
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise expected(f"{option} to be a positive number of seconds", value)
+
+
+def check_count(option: str, value: object) -> None:
+    """Refuse what is no whole number, zero or more.
+
+    >>> check_count("dead_letters", 1.5)
+    Traceback (most recent call last):
+        ...
+    runtime.errors.InvalidValue: expected dead_letters to be a whole number from 0 up, got: 1.5
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise expected(f"{option} to be a whole number from 0 up", value)

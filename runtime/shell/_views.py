@@ -1,0 +1,285 @@
+"""How each answer looks to people: data in, lines on the screen. Nothing here asks a node anything.
+
+A view trusts the answer's shape, because node and shell speak the same version of the protocol, and none of its texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runtime.shell._screen import Column, Screen
+from runtime.shell._text import brief, count, duration, moment, pairs, rate, size
+
+Data = Any
+_NAME = Column("ACTOR", cut=True)
+
+
+def _number(title: str) -> Column:
+    return Column(title, "right")
+
+
+def status(screen: Screen, data: Data) -> None:
+    """Show how a node is."""
+    hub, deepest, restarts = data["hub"], data["deepest_mailbox"], data["restarts"]
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    lines = [
+        ("node", f"{data['name']} (pid {data['pid']}), up {duration(data['uptime_ns'])}"),
+        ("health", "healthy" if data["healthy"] else "unhealthy"),
+        ("actors", count(data["actors"])),
+        ("restarts", f"{restarts['last_minute']} in 1 m, {restarts['last_hour']} in 1 h, {restarts['total']} in all"),
+        ("events/s", rate(data["events_per_s"])),
+        ("handlers", f"{data['handlers']['attached']}, parked: {', '.join(data['handlers']['parked']) or 'none'}"),
+        ("deepest mailbox", f"{deepest['actor']}: {_of(deepest)}" if deepest else "all are empty"),
+        ("dropped", count(data["dropped"])),
+        ("memory", size(data["rss_bytes"])),
+        ("hub lag", duration(hub["lag_ns"]) + (f", blocked by {hub['blocked_by']}" if hub["blocked_by"] else "")),
+        ("versions", versions),
+    ]
+    for one in data["reporters"]:
+        error = f", {one['last_error']}" if one["last_error"] else ""
+        told = f"{one['reporter']}: {count(one['queue'])} waiting, {count(one['dropped'])} dropped{error}"
+        lines.append(("reporter", told))
+    lines += [("problem", problem) for problem in data["problems"]]
+    screen.fields(lines)
+
+
+def _of(box: Data) -> str:
+    return count(box["pending"]) + (f" of {count(box['capacity'])}" if box["capacity"] else "")
+
+
+PS_COLUMNS = (
+    _NAME,
+    Column("STATE"),
+    Column("CARRIER"),
+    _number("MBOX"),
+    _number("MSG/S"),
+    _number("HANDLED"),
+    _number("FAILED"),
+    _number("RESTARTS"),
+    _number("UPTIME"),
+    Column("SUPERVISOR", cut=True),
+)
+
+
+def ps_row(row: Data) -> list[str]:
+    """Write one actor's line."""
+    numbers = [count(row["mailbox"]), rate(row["messages_per_s"]), count(row["handled"]), count(row["failed"])]
+    tail = [count(row["restarts"]), duration(row["uptime_ns"]), row["supervisor"] or ""]
+    return [row["actor"], row["state"], row["carrier"], *numbers, *tail]
+
+
+def ps(screen: Screen, data: Data) -> None:
+    """Show a list of actors."""
+    screen.table(PS_COLUMNS, map(ps_row, data["actors"]), "no actor matches")
+    left = data["matching"] - len(data["actors"])
+    if left:
+        screen.remark(f"… {left:,} more; ask for them with --limit")
+
+
+def tree(screen: Screen, data: Data) -> None:
+    """Show the supervision tree."""
+    columns = [_NAME, Column("STATE"), Column("STRATEGY"), *map(_number, ("RESTARTS", "MBOX")), Column("LAST FAILURE", cut=True)]
+    names = _branches(data)
+    screen.table(columns, [[name, *_tree_cells(line)] for name, line in zip(names, data, strict=True)], "no actor runs")
+
+
+def _tree_cells(line: Data) -> list[str]:
+    if "more" in line:
+        return [""] * 5
+    supervisor, failure = line.get("supervisor"), line["last_failure"]
+    restarts = count(line["restarts"])
+    if supervisor:
+        used = f"{supervisor['restarts_in_window']}/{supervisor['max_restarts']}"
+        restarts = f"{restarts}, {used} in {duration(supervisor['max_seconds'] * 1e9)}"
+    told = f"{failure['reason']}, {duration(failure['ago_ns'])} ago" if failure else ""
+    mailbox = "" if line.get("mailbox") is None else count(line["mailbox"])
+    return [line["state"], supervisor["strategy"] if supervisor else "", restarts, mailbox, told]
+
+
+def _branches(lines: list[Data]) -> list[str]:
+    """Draw what leads to each line: it is the last of its brothers when none follows before its parent's next one."""
+    last: list[bool] = []
+    open_depths: set[int] = set()
+    for line in reversed(lines):
+        depth = line["depth"]
+        last.append(depth not in open_depths)
+        open_depths = {other for other in open_depths if other < depth} | {depth}
+    names: list[str] = []
+    continues: dict[int, bool] = {}
+    above: dict[int, str] = {}
+    for line, is_last in zip(lines, reversed(last), strict=True):
+        depth = line["depth"]
+        continues[depth] = not is_last
+        stem = "".join("│  " if continues.get(level) else "   " for level in range(1, depth))
+        branch = "" if depth == 0 else "└─ " if is_last else "├─ "
+        name = above[depth] = f"… {line['more']:,} more" if "more" in line else line["actor"]
+        # A label that only says whose child it is need not say it again in a tree.
+        names.append(stem + branch + name.removeprefix(above.get(depth - 1, "") + "/"))
+    return names
+
+
+def info(screen: Screen, data: Data) -> None:
+    """Show one actor."""
+    screen.fields((key.removesuffix("_ns"), _field(key, value)) for key, value in data.items() if key != "crashes")
+    for one in data["crashes"]:
+        screen.line()
+        _incident(screen, one, verbose=False)
+
+
+def _field(key: str, value: Data) -> str:
+    if key.endswith("_ns"):
+        return duration(value)
+    if key == "path":
+        return " > ".join(value)
+    return ", ".join(map(brief, value)) if isinstance(value, list) else brief(value, 500)
+
+
+def where(screen: Screen, data: Data) -> None:
+    """Show where an actor is."""
+    busy = f", for {duration(data['busy_ns'])} on this message" if data["busy_ns"] else ""
+    screen.fields([("actor", data["actor"]), ("path", " > ".join(data["path"])), ("doing", data["doing"] + busy)])
+    for frame in data["stack"]:
+        screen.line(f"  {frame['file']}:{frame['line']} in {frame['function']}")
+        if frame["code"]:
+            screen.line(f"      {frame['code']}")
+
+
+def state(screen: Screen, data: Data) -> None:
+    """Show an actor's state."""
+    if isinstance(data, dict):
+        screen.fields((key, brief(value, 2_000)) for key, value in data.items())
+    else:
+        screen.line(brief(data, 2_000))
+
+
+def crashes(screen: Screen, data: Data, verbose: bool = False) -> None:
+    """Show what went wrong."""
+    if not data:
+        screen.remark("nothing went wrong since the introspector was started")
+    for number, one in enumerate(data):
+        if number:
+            screen.line()
+        _incident(screen, one, verbose)
+
+
+def _incident(screen: Screen, one: Data, verbose: bool) -> None:
+    screen.line(f"{moment(one['at'])}  {one['what']}: {one['who']}: {one['reason']}")
+    for key, value in one["detail"].items():
+        screen.line(f"    {key}: {value}")
+    lines = one["stacktrace"].rstrip().split("\n") if one["stacktrace"] else []
+    for line in lines if verbose else lines[-2:]:
+        screen.line(f"    {line}")
+
+
+def events(screen: Screen, data: Data) -> None:
+    """Show the events."""
+    columns = [Column("EVENT", cut=True), Column("MEASUREMENTS", cut=True), Column("METADATA", cut=True)]
+    columns += [Column("HEARD BY", cut=True), Column("WHAT IT TELLS", cut=True)]
+    rows = [
+        [
+            one["event"],
+            ", ".join(f"{key} ({unit})" for key, unit in one["measurements"].items()),
+            ", ".join(f"{key}: {kind}" for key, kind in one["metadata"].items()),
+            ", ".join([*one["handlers"], *one["sinks"]]),
+            one["description"] if one["declared"] else "(not declared)",
+        ]
+        for one in data
+    ]
+    screen.table(columns, rows, "no event is declared or heard there")
+
+
+def handlers(screen: Screen, data: Data) -> None:
+    """Show the handlers."""
+    columns = [Column("HANDLER", cut=True), Column("STATE"), Column("CARRIER")]
+    columns += map(_number, ("MBOX", "HANDLED", "FAILED", "DROPPED", "DEAD", "RESTARTS"))
+    columns += [Column("EVENTS", cut=True), Column("FUNCTION", cut=True)]
+    rows = [
+        [
+            one["handler"],
+            one["state"],
+            one["carrier"],
+            *(count(one[key]) for key in ("mailbox", "handled", "failed", "dropped", "dead_letters", "restarts")),
+            ", ".join(one["events"]),
+            one["function"],
+        ]
+        for one in data
+    ]
+    screen.table(columns, rows, "no handler is attached there")
+
+
+def trace(screen: Screen, data: Data) -> None:
+    """Show one event."""
+    at = moment(data["at"]).partition(" ")[2] + f".{data['at'] // 1_000_000 % 1000:03d}"
+    sampled = "" if data["rate"] == 1 else f"  (1 of {1 / data['rate']:g})"
+    screen.line(f"{at}  {data['event']}  {pairs(data['measurements'])} | {pairs(data['metadata'])}{sampled}")
+
+
+def metrics(screen: Screen, data: Data) -> None:
+    """Show metrics and their series."""
+    columns = [Column("METRIC", cut=True), Column("KIND"), Column("TAGS", cut=True), _number("VALUE"), Column("UNIT")]
+    rows = []
+    for metric in data:
+        head = [metric["metric"], metric["kind"]]
+        for series in metric["series"]:
+            rows.append([*head, pairs(series["tags"]), _series(series), metric["unit"]])
+        if not metric["series"]:
+            rows.append([*head, "", "–", metric["unit"]])
+        left = metric["series_in_all"] - len(metric["series"])
+        if left:
+            rows.append([*head, f"… {left:,} more series", "", ""])
+    screen.table(columns, rows, "no metric is defined there")
+
+
+def _series(series: Data) -> str:
+    if "value" in series:
+        return count(series["value"])
+    told = " ".join(f"{key}={count(series[key])}" for key in ("p50", "p95", "p99") if key in series)
+    return f"{count(series['count'])}x {told}".rstrip()
+
+
+def reporters(screen: Screen, data: Data) -> None:
+    """Show the reporters."""
+    columns = [Column("REPORTER"), Column("STATE"), *map(_number, ("MBOX", "QUEUE", "DROPPED"))]
+    columns += [Column("LAST ERROR", cut=True), Column("STATISTICS", cut=True)]
+    rows = [
+        [
+            one["reporter"],
+            one["state"],
+            *(count(one[key]) for key in ("mailbox", "queue", "dropped")),
+            one["last_error"],
+            brief(one["statistics"], 500),
+        ]
+        for one in data
+    ]
+    screen.table(columns, rows, "no reporter runs")
+
+
+def dead_letters(screen: Screen, data: Data) -> None:
+    """Show the events that a handler failed on."""
+    if not data:
+        screen.remark("no dead letters")
+    for number, one in enumerate(data):
+        if number:
+            screen.line()
+        screen.line(f"{moment(one['at'])}  {one['event']}  {pairs(one['measurements'])} | {pairs(one['metadata'])}")
+        for line in one["traceback"].rstrip().split("\n"):
+            screen.line(f"    {line}")
+
+
+def changed(screen: Screen, data: Data) -> None:
+    """Show what a control verb did."""
+    if "event" in data:
+        heard = "" if data["heard"] else " (nobody hears it)"
+        screen.line(f"emitted {data['event']}{heard}")
+    else:
+        screen.line(f"{data.get('actor') or data.get('handler')}: {data['was']} → {data['is']}")
+
+
+def doctor(screen: Screen, data: Data) -> None:
+    """Show what was checked."""
+    columns = [Column("CHECK"), Column("RESULT"), Column("FOUND", cut=True), Column("FIX", cut=True)]
+    screen.table(columns, [[one["check"], one["result"], one["found"], one["fix"]] for one in data])
+
+
+View = Callable[[Screen, Data], None]

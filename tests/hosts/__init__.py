@@ -1,0 +1,1 @@
+"""Programs that live as our users' do: threads, asyncio, gevent, forks, gunicorn. Each runs the same checks."""

@@ -1,0 +1,3 @@
+"""The programs are run, not collected."""
+
+collect_ignore = ["programs"]

@@ -1,0 +1,5 @@
+"""Plain threads."""
+
+from tests.hosts.checks import in_threads, say, service
+
+say(**service(in_threads))

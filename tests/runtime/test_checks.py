@@ -1,0 +1,36 @@
+"""Single options are checked the same way everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runtime._checks import check_count, check_seconds
+from runtime.errors import InvalidValue
+
+
+@pytest.mark.parametrize("value", [1, 0.001, 1e9])
+def test_a_positive_number_of_seconds_is_taken(value: Any) -> None:
+    check_seconds("for_s", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, None, "1", float("nan"), float("inf"), [1]])
+def test_what_is_no_positive_number_of_seconds_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        check_seconds("for_s", value)
+
+    assert str(caught.value) == f"expected for_s to be a positive number of seconds, got: {value!r}"
+
+
+@pytest.mark.parametrize("value", [0, 1, 10**20])
+def test_a_count_is_taken(value: Any) -> None:
+    check_count("limit", value)
+
+
+@pytest.mark.parametrize("value", [-1, True, 1.0, None, "1"])
+def test_what_is_no_count_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        check_count("limit", value)
+
+    assert str(caught.value) == f"expected limit to be a whole number from 0 up, got: {value!r}"
