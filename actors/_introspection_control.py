@@ -113,6 +113,7 @@ def _target(name: str, own_id: int) -> Child:
     child = index.find_child(name)
     if child.ref is None:
         return child
+    child = child._replace(label=index.label(child.ref))
     if child.ref.parent is None and child.ref.id in index.children:
         raise Refused(f"{index.label(child.ref)} is the top of the tree: ending it would end the service. Stop the process")
     own = index.refs.get(own_id)

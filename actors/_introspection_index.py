@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from actors._actor import Actor
 from actors._introspection_plain import clean
 from runtime import _native, _process_table, _scheduler
+from runtime._handlers import table
 from runtime._process_table import ProcessInfo
 from runtime._scheduler import YIELD_NS, Scheduler
 from runtime.errors import NotFound
@@ -41,9 +42,9 @@ class Child(NamedTuple):
 class Unknown(NotFound):
     """No actor has this name; `near` are names that may have been meant."""
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.near = tuple(difflib.get_close_matches(name, list(known), n=3, cutoff=0.6))
-        meant = f"; did you mean {self.near[0]!r}?" if self.near else ""
+        meant = hint or (f"; did you mean {self.near[0]!r}?" if self.near else "")
         super().__init__(f"no {what} named {name!r}{meant}")
 
 
@@ -170,7 +171,9 @@ class Index:
             return self._entry(labels[ends[0]])
         down = [] if living else [child.label for children in self.children.values() for child in children]
         short = [label.rpartition("/")[2] for label in labels]
-        raise Unknown("actor", name, dict.fromkeys([*ends, *labels, *short, *down]))
+        handler = table.get(name)
+        hint = f", but a handler ({handler.state}). See: handlers, dead-letters {name}" if handler is not None else ""
+        raise Unknown("actor", name, dict.fromkeys([*ends, *labels, *short, *down]), hint)
 
     def _entry(self, ref: Any) -> Child:
         found = self._as_child.get(ref.id)

@@ -18,6 +18,7 @@ import numbers
 import os
 import signal
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
@@ -210,11 +211,16 @@ class ChildProcess:
                 # The group: with what the handler has started.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._pid, signal_number)
-            if self._status is None and (signal_number == signal.SIGKILL or not self._hurried):
-                self._gone.wait(patience_s)
+            self._await_end(patience_s, in_a_hurry=signal_number == signal.SIGKILL)
         self._pull()
         self.over = True
         return self._status or "process did not end when it was killed"
+
+    def _await_end(self, patience_s: float, in_a_hurry: bool) -> None:
+        until = time.monotonic() + patience_s
+        while self._status is None and (in_a_hurry or not self._hurried):
+            if not self._gone.wait(until - time.monotonic()):
+                return
 
     def hurry(self) -> None:
         """Tell `end` to have no more patience; any thread."""

@@ -29,7 +29,9 @@ EXIT_GRACE_S = 0.5
 BEGIN_S = 60.0
 """How long a child may take to start and to import its handler."""
 KILL_S = 1.0
+"""How long the actor's thread may take to end the child and itself when it is killed, before it is fenced."""
 LOOK_S = 1.0
+"""How often to look at the clock while a child is to begin."""
 
 _HANDLED = object()
 _RETURNED = object()

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from gc import is_tracked
+from numbers import Number
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from runtime._events import Event, Name, canonical, own
@@ -108,16 +109,11 @@ def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Ma
         subscribers = _routes.get(name)
         if subscribers is None:
             return
-    try:
-        own_measurements = measurements.copy()  # type: ignore[attr-defined]
-        own_metadata = metadata.copy()  # type: ignore[attr-defined]
-    except AttributeError:
-        own_measurements, own_metadata = _own_measurements(measurements), own(metadata, "metadata")
     # `own` for dicts of plain values, written out: see there for what the collector has to do with it.
-    if is_tracked(own_measurements):
-        own_measurements = own(own_measurements, "measurements")
-    if is_tracked(own_metadata):
-        own_metadata = own(own_metadata, "metadata")
+    if type(measurements) is not dict or is_tracked(own_measurements := measurements.copy()):
+        own_measurements = _own_measurements(measurements)
+    if type(metadata) is not dict or is_tracked(own_metadata := metadata.copy()):
+        own_metadata = own(metadata, "metadata")
     event = Event(name, own_measurements, own_metadata, _now_ns(), copy_context() or None)  # type: ignore[arg-type]
     # `deliver`, written out: the call would be a tenth of an emission.
     for subscriber in subscribers:
@@ -185,7 +181,7 @@ def deliver(subscriber: Subscriber, event: Event) -> None:
 
 
 def _own_measurements(value: object) -> dict[str, Any]:
-    if isinstance(value, int | float):
+    if isinstance(value, Number):
         warnings.warn('a bare number as measurements means {"value": n}', DeprecationWarning, stacklevel=3)
         return {"value": value}
     return own(value, "measurements")

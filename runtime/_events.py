@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextvars
 import re
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from gc import is_tracked
 from typing import Any, TypeAlias
 
@@ -26,7 +26,8 @@ Name: TypeAlias = str | Sequence[str]
 
 _BAD_SEGMENT = re.compile(r"[\s.\x00-\x1f\x7f-\x9f]")
 _NAME_RULE = "an event name of non-empty segments without dots, spaces or control characters"
-_MAX_DEPTH = 32
+_MAX_DEPTH = 100
+_MAX_CONTAINERS = 10_000
 
 
 def canonical(name: object) -> str:
@@ -76,7 +77,7 @@ def own(mapping: object, what: str) -> dict[str, Any]:
     >>> metadata
     {'errors': ['is required']}
     """
-    if mapping.__class__ is dict:
+    if type(mapping) is dict:
         copy: dict[str, Any] = mapping.copy()
         # CPython does not track a dict that holds nothing but numbers, strings and the like: then nobody need look.
         if not is_tracked(copy):
@@ -84,39 +85,47 @@ def own(mapping: object, what: str) -> dict[str, Any]:
     elif mapping is None:
         return {}
     elif isinstance(mapping, Mapping):
-        copy = dict(mapping)
+        copy = _dict_of(mapping, what)
     else:
         raise expected(f"{what} to be a mapping", mapping, 'Write {"key": value}')
     for value in copy.values():
-        if value.__class__ in _COPIERS:
-            return {key: _copy(item, _MAX_DEPTH) for key, item in copy.items()}
+        if type(value) in _CONTAINERS:
+            memo: dict[int, tuple[Any, Any]] = {}
+            return {key: _copy(item, memo, 0) for key, item in copy.items()}
     return copy
 
 
-def _copy(value: Any, depth: int) -> Any:
-    copier = _COPIERS.get(value.__class__)
-    # Deeper than any sane event, or a cycle: share the rest rather than fail the emitter.
-    return value if copier is None or depth == 0 else copier(value, depth - 1)
+def _dict_of(mapping: Mapping[Any, Any], what: str) -> dict[str, Any]:
+    try:
+        return dict(mapping)
+    except Exception:  # noqa: BLE001  # a mapping of somebody's own, or what pretends to be one, may fail as it likes
+        raise expected(f"{what} to be a mapping", mapping, 'Write {"key": value}') from None
 
 
-def _copy_dict(value: dict[Any, Any], depth: int) -> dict[Any, Any]:
-    return {key: _copy(item, depth) for key, item in value.items()}
+def _copy(value: Any, memo: dict[int, tuple[Any, Any]], depth: int) -> Any:
+    """Copy a value with all builtin containers in it; what is in it twice, or in itself, is so in the copy too."""
+    kind = type(value)
+    if kind not in _CONTAINERS:
+        return value
+    known = memo.get(id(value))
+    if known is not None:
+        return known[1]
+    if depth > _MAX_DEPTH or len(memo) > _MAX_CONTAINERS:
+        return value  # beyond any sane event: share the rest rather than hold up the emitter
+    if kind is tuple:
+        copy: Any = tuple([_copy(item, memo, depth + 1) for item in value])
+        memo[id(value)] = value, copy
+        return copy
+    # Copied in one step first: another thread may be changing the original.
+    copy = value.copy()
+    memo[id(value)] = value, copy
+    if kind is list or kind is deque:
+        for position, item in enumerate(copy):
+            copy[position] = _copy(item, memo, depth + 1)
+    elif kind is not set:
+        for key, item in copy.items():
+            copy[key] = _copy(item, memo, depth + 1)
+    return copy
 
 
-def _copy_ordered(value: OrderedDict[Any, Any], depth: int) -> OrderedDict[Any, Any]:
-    return OrderedDict((key, _copy(item, depth)) for key, item in value.items())
-
-
-def _copy_defaultdict(value: defaultdict[Any, Any], depth: int) -> defaultdict[Any, Any]:
-    return defaultdict(value.default_factory, _copy_dict(value, depth))
-
-
-_COPIERS: dict[type, Callable[[Any, int], Any]] = {
-    dict: _copy_dict,
-    list: lambda value, depth: [_copy(item, depth) for item in value],
-    tuple: lambda value, depth: tuple([_copy(item, depth) for item in value]),
-    set: lambda value, depth: set(value),
-    OrderedDict: _copy_ordered,
-    defaultdict: _copy_defaultdict,
-    deque: lambda value, depth: deque((_copy(item, depth) for item in value), value.maxlen),
-}
+_CONTAINERS = frozenset((dict, list, tuple, set, OrderedDict, defaultdict, deque))

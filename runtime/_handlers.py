@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import msgspec
 from loguru import logger
 
-from runtime import _native
+from runtime import _native, _scheduler
 from runtime._checks import check_count, check_seconds
 from runtime._dispatch import Routes, Subscriber, execute, now_ns
 from runtime._events import Event, Name, canonical
@@ -26,7 +26,7 @@ from runtime._inline import Inline
 from runtime._mailbox import Mailbox, MailboxStatistics, Policy
 from runtime._spans import describe
 from runtime.clock import Clock
-from runtime.errors import AlreadyExists, NotFound, expected
+from runtime.errors import AlreadyExists, NotFound, expected, shown
 from runtime.sampling import sampled
 
 Handler: TypeAlias = Callable[[str, dict[str, Any], dict[str, Any], Any], object]
@@ -208,9 +208,21 @@ class Table:
         self._by_event: dict[str, dict[str, Subscriber]] = {}
         self._sinks: dict[str, tuple[str, ...]] = {}
         self._snapshot: Routes | None = None
+        self._orphans: deque[Attachment] = deque()
         self.router: Router | None = None
 
+    def owner_gone(self, attachment: Attachment) -> None:
+        """Detach soon; called from the collector, in the middle of anything, perhaps of what is going on here."""
+        self._orphans.append(attachment)
+        _scheduler.post_if_running(self.discard_orphans)
+
+    def discard_orphans(self) -> None:
+        """Discard the attachments whose owners have gone."""
+        while self._orphans:
+            self.discard(self._orphans.popleft())
+
     def add(self, attachment: Attachment) -> None:
+        self.discard_orphans()
         with self._lock:
             if attachment.id in self._attachments:
                 raise AlreadyExists(
@@ -219,11 +231,16 @@ class Table:
             self._attachments[attachment.id] = attachment
             self._subscribe(f"handler:{attachment.id}", attachment.events, attachment.subscriber)
 
+    def find(self, handler_id: str) -> Attachment:
+        attachment = self._attachments.get(handler_id) if isinstance(handler_id, str) else None
+        if attachment is None:
+            raise NotFound(f"expected the id of an attached handler, got: {shown(handler_id)}")
+        return attachment
+
     def remove(self, handler_id: str) -> Attachment:
         with self._lock:
-            attachment = self._attachments.pop(handler_id, None)
-            if attachment is None:
-                raise NotFound(f"expected the id of an attached handler, got: {handler_id!r}")
+            attachment = self.find(handler_id)
+            del self._attachments[handler_id]
             self._unsubscribe(f"handler:{handler_id}", attachment.events)
             return attachment
 
@@ -241,6 +258,7 @@ class Table:
         return self._attachments.get(handler_id)
 
     def all(self) -> list[Attachment]:
+        self.discard_orphans()
         with self._lock:
             return list(self._attachments.values())
 
@@ -343,8 +361,8 @@ def attach_many(
     ['shop.order.placed', 'shop.order.paid']
     >>> detach("doc-log")
     """
-    if isinstance(events, str):
-        raise expected("a list of event names", events, f"Write [{events!r}], or use attach")
+    if isinstance(events, str) or not isinstance(events, Iterable):
+        raise expected("a list of event names", events, "For one event, use attach")
     names = tuple(dict.fromkeys(canonical(event) for event in events))
     if not names:
         raise expected("at least one event name", [])
@@ -374,6 +392,23 @@ def _attach(
         router.attached(attachment)
 
 
+def _has_mailbox(options: HandlerOptions) -> bool:
+    return options.carrier != "inline" or options.fallback == "thread"
+
+
+# An option that means nothing where it is given would be a promise that nobody keeps.
+_MEANINGFUL: dict[str, tuple[str, Callable[[HandlerOptions], bool]]] = {
+    **dict.fromkeys(
+        ("capacity", "policy", "max_restarts", "max_seconds", "deadline_s"),
+        ("carrier thread, green or process", _has_mailbox),
+    ),
+    "block_s": ("policy='block'", lambda options: options.policy == "block"),
+    "max_abandoned": ("deadline_s", lambda options: options.deadline_s is not None),
+    "budget_s": ("carrier='inline'", lambda options: options.carrier == "inline"),
+    "fallback": ("carrier green or inline", lambda options: options.carrier in ("green", "inline")),
+}
+
+
 def _checked(options: Mapping[str, Any]) -> HandlerOptions:
     known = HandlerOptions.__struct_fields__
     for key in options:
@@ -382,6 +417,9 @@ def _checked(options: Mapping[str, Any]) -> HandlerOptions:
     checked = HandlerOptions(**options)
     if checked.carrier not in CARRIERS:
         raise expected(f"carrier to be one of {', '.join(CARRIERS)}", checked.carrier)
+    for key, (what, means) in _MEANINGFUL.items():
+        if key in options and not means(checked):
+            raise expected(f"{key} only with {what}", {key: options[key], "carrier": checked.carrier})
     if checked.on_failure not in ("restart", "detach"):
         raise expected("on_failure to be restart or detach", checked.on_failure)
     if checked.fallback not in ("none", "thread"):
@@ -406,8 +444,7 @@ def _bind_owner(attachment: Attachment, owner: Any) -> None:
         call_at_end(attachment.detach_soon)
         return
     try:
-        # The callback may run in any thread and inside the collector, so it must not wait.
-        attachment.owner = weakref.ref(owner, lambda _: attachment.detach_soon())
+        attachment.owner = weakref.ref(owner, lambda _: table.owner_gone(attachment))
     except TypeError:
         table.discard(attachment)
         raise expected("owner to be an actor or an object that weak references can point to", owner) from None
@@ -430,9 +467,7 @@ def reattach(handler_id: str) -> None:
 
     Any thread; returns when that is done. Errors: NotFound when no such handler is attached.
     """
-    attachment = table.get(handler_id)
-    if attachment is None:
-        raise NotFound(f"expected the id of an attached handler, got: {handler_id!r}")
+    attachment = table.find(handler_id)
     if attachment.state == "gave_up":
         table.unpark(attachment)
         if table.router is not None:
@@ -481,7 +516,5 @@ def list_handlers(prefix: Name = "") -> list[HandlerInfo]:
 
 def dead_letters(handler_id: str) -> list[DeadLetter]:
     """Return the events that a handler failed on, oldest first, at most as many as its `dead_letters` option."""
-    attachment = table.get(handler_id)
-    if attachment is None:
-        raise NotFound(f"expected the id of an attached handler, got: {handler_id!r}")
+    attachment = table.find(handler_id)
     return list(attachment.dead_letters)

@@ -498,6 +498,12 @@ def _leave_behind() -> None:
     set_own_hub(None, ThreadWaiter)
 
 
+def post_if_running(call: Callable[[], None]) -> None:
+    """Call something short on the hub soon, if there is one; safe in the middle of anything."""
+    if _scheduler is not None:
+        _scheduler.post(call)
+
+
 def _at_exit() -> None:
     """End the thread before the interpreter does; the stopped scheduler stays, so that nobody starts another."""
     if _scheduler is not None:

@@ -31,7 +31,7 @@ _system_ns = Clock.system_ns
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(prefix: Name) -> tuple[str, str, str, str]:
+def _names(prefix: str) -> tuple[str, str, str, str]:
     dotted = canonical(prefix)
     return dotted, f"{dotted}.start", f"{dotted}.stop", f"{dotted}.exception"
 
@@ -57,7 +57,9 @@ class Span:
     __slots__ = ("_exception", "_given", "_prefix", "_rate", "_start", "_started_ns", "_stop", "measurements", "metadata")
 
     def __init__(self, prefix: Name, metadata: Mapping[str, Any] | None = None) -> None:
-        self._prefix, self._start, self._stop, self._exception = _names(tuple(prefix) if isinstance(prefix, list) else prefix)
+        self._prefix, self._start, self._stop, self._exception = _names(
+            prefix if isinstance(prefix, str) else canonical(prefix)
+        )
         self._given = metadata
         self.metadata: dict[str, Any] = {}
         self.measurements: dict[str, Any] = {}

@@ -1,8 +1,8 @@
 """Taps: hear events by pattern, for as long as somebody looks. For tests and for the shell's bounded traces.
 
 Routing is exact by name, and stays so: while there are taps, the routing snapshot is wrapped in one that also asks the
-patterns, once per name. Without taps nothing is wrapped and nothing is paid. A tap is called in the emitter's thread and
-must only take note.
+patterns, once per name. Without taps nothing is wrapped and nothing is paid. A tap is called in the emitter's thread
+and must only take note.
 """
 
 from __future__ import annotations

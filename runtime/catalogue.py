@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+import msgspec.inspect
 
 from runtime._events import Event, canonical
-from runtime.errors import AlreadyExists, expected
+from runtime.errors import AlreadyExists, expected, shown
 
 __all__ = ["INVALID", "Catalogue", "Declared"]
 
@@ -46,6 +47,9 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         canonical(self.name)
+        _check_fields(f"measurements of {self.name} to map keys to units", self.measurements, _is_unit)
+        for field in ("metadata", "stop"):
+            _check_fields(f"{field} of {self.name} to map keys to types", getattr(self, field), _is_type)
         if self.stop and not self.is_span:
             raise expected(f"stop metadata only on spans, and {self.name} to be one", self.stop, "Say is_span=True")
 
@@ -69,7 +73,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
             case "stop":
                 return {**_STOP, **self.measurements}, {**self.metadata, **self.stop}
             case _:
-                optional = {key: kind | None for key, kind in self.stop.items()}
+                optional = {key: kind if _admits_none(kind) else kind | None for key, kind in self.stop.items()}
                 return _STOP, {**self.metadata, **optional, **_EXCEPTION}
 
 
@@ -112,7 +116,7 @@ class Catalogue:
             return []
         measurements, metadata = declared.shape(event.name)
         problems = [
-            f"measurement {key}: expected a number, got: {value!r}"
+            f"measurement {key}: expected a number, got: {shown(value, 100)}"
             for key, value in event.measurements.items()
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float))
         ]
@@ -148,6 +152,26 @@ class Catalogue:
                 )
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         return "\n".join(lines) + "\n"
+
+
+def _check_fields(what: str, fields: object, is_good: Callable[[object], bool]) -> None:
+    if not isinstance(fields, Mapping):
+        raise expected(what, fields)
+    for key, value in fields.items():
+        if not isinstance(key, str) or not key or not is_good(value):
+            raise expected(what, {key: value})
+
+
+def _is_unit(unit: object) -> bool:
+    return isinstance(unit, str)
+
+
+def _is_type(kind: object) -> bool:
+    try:
+        msgspec.inspect.type_info(kind)
+    except TypeError:  # among others the name of a type, which cannot be looked up here
+        return False
+    return True
 
 
 def _models(measurements: Mapping[str, str], metadata: Mapping[str, Any]) -> tuple[type, type]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from runtime._dispatch import Subscriber, deliver
+from runtime._dispatch import Durable, Subscriber, deliver
 from runtime._events import Event, canonical
 from runtime.errors import expected
 
@@ -91,5 +91,8 @@ def sampled(routes: Mapping[str, tuple[Subscriber, ...]]) -> dict[str, tuple[Sub
     result = dict(routes)
     for name, rate in _rates.items():
         if rate < 1 and name in result:
-            result[name] = (Sampler(rate, result[name]),)
+            # A durable reporter has promised to take every event.
+            durable = tuple(one for one in result[name] if isinstance(one, Durable))
+            others = tuple(one for one in result[name] if not isinstance(one, Durable))
+            result[name] = (Sampler(rate, others), *durable) if others else durable
     return result

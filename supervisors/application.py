@@ -25,13 +25,14 @@ from typing import Any, Literal
 import pykka
 from loguru import logger
 
-from actors import ActorRef, introspector
+from actors import ActorRef, current_actor, introspector
 from actors.introspector import Introspection
 from actors.poller import Measurement
 from runtime import _native, _process_table, _scheduler
 from runtime._checks import check_seconds
 from runtime._fork import in_child
 from runtime._handlers import table
+from runtime._mailbox import Mailbox
 from runtime._waiting import waiter
 from runtime.catalogue import Catalogue
 from runtime.clock import Clock
@@ -165,7 +166,7 @@ class Application:
             children = [telemetry, *self._introspector(), *self.children()]
             self._top = Supervisor.start(children=children, name=self.name, **self._options)
         except BaseException:
-            self._clean_up()
+            self._clean_up(None)
             raise
         _native.start_new_thread(self._watch, (self._top,))
         atexit.register(self._stop_at_exit)
@@ -176,11 +177,17 @@ class Application:
 
         First the events that wait are handled, for at most half of the time; then the children are stopped in reverse
         order, reporters flushing on the way. Returns True when everything ended in order, False when something had to be
-        left behind; stopping what does not run is True.
+        left behind; stopping what does not run is True. Not for the tree's own actors: they would wait for themselves.
         """
         top = self._top
         if top is None:
             return True
+        caller = current_actor()
+        if caller is not None and _descends(caller, top):
+            raise BeamstalkError(
+                f"expected stop to be called outside the tree, got: {caller}, whose own end it would wait for. "
+                "Call it from a thread of the service"
+            )
         self._stopping = True
         timeout_s = self.drain_s if timeout is None else timeout
         deadline = time.monotonic() + timeout_s
@@ -190,7 +197,7 @@ class Application:
         ended = not top.is_alive()
         if not ended:
             top.kill()
-        self._clean_up()
+        self._clean_up(top)
         return drained and ended
 
     @contextlib.contextmanager
@@ -208,8 +215,9 @@ class Application:
         The aggregator needs no waiting: it records what waits before it answers a reporter.
         """
         deadline = time.monotonic() + (self.drain_s if timeout is None else timeout)
+        busy = [(a, a.mailbox.statistics().accepted) for a in table.all()]
         while True:
-            busy = [a for a in table.all() if a.state == "running" and a.mailbox.pending()]
+            busy = [(a, goal) for a, goal in busy if a.state == "running" and _is_behind(a.mailbox, goal)]
             if not busy:
                 return True
             if time.monotonic() > deadline:
@@ -248,7 +256,7 @@ class Application:
         with _lock:
             if self._stopping or self._top is not top:
                 return
-            self._clean_up()
+            self._clean_up(top)
         logger.error("application {} ended by itself: {!r}", self.name, reason)
         if self._on_exit is not None:
             try:
@@ -256,11 +264,14 @@ class Application:
             except BaseException:
                 logger.exception("on_exit of application {} failed", self.name)
 
-    def _clean_up(self) -> None:
-        """Leave the process as it was before `start`."""
+    def _clean_up(self, top: SupervisorRef | None) -> None:
+        """Leave the process as it was before `start`; once for each, however many stop it."""
         global _running
+        with _lock:
+            if self._top is not top:
+                return
+            self._top = None
         atexit.unregister(self._stop_at_exit)
-        top, self._top = self._top, None
         if self._introspection is not None:
             introspector.forget(self._introspection)
             self._introspection = None
@@ -301,6 +312,12 @@ def _after_fork() -> None:
     inherited, _running = _running, None
     if inherited is not None:
         inherited._after_fork()
+
+
+def _is_behind(mailbox: Mailbox, goal: int) -> bool:
+    """Tell whether messages wait, among them some of the first `goal` that were accepted."""
+    found = mailbox.statistics()
+    return found.pending > 0 and found.accepted - found.pending < goal
 
 
 def _descends(ref: ActorRef[Any] | None, top: ActorRef[Any]) -> bool:

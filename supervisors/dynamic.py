@@ -55,7 +55,6 @@ class DynamicSupervisor(SupervisorCore[DynamicSupervisorRef]):
         running = [child for child in self._all() if child.running]
         for child in running:
             self._signal(child)
-        # Shortest time first: whoever waits for a later deadline has been given its time meanwhile.
         # Shortest patience first: whoever has a later deadline uses the same time.
         running.sort(key=lambda child: child.patience_s)
         begun_ns = self.clock.monotonic_ns()

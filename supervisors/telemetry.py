@@ -21,7 +21,7 @@ from loguru import logger
 from tenacity import wait_exponential
 
 from actors import _registry as registry
-from actors import current_actor, whereis
+from actors import ActorRef, current_actor, whereis
 from actors._carriers import start_handler
 from actors._series import SeriesStore
 from actors.aggregator import NAME as AGGREGATOR
@@ -111,23 +111,37 @@ class Telemetry:
         caller = current_actor()
         if caller is not None and getattr(caller._actor, "attachment", None) is attachment:
             wait = False  # a handler that detaches itself: it cannot wait for its own end
-        for name, message in ((registry.NAME, registry.Publish()), (HANDLERS, Call("stop_handler", (attachment,)))):
-            _ask(name, message, block=wait)
+        self.changed(wait)
+        # The supervisor of the handlers must not wait for the end of one: that one may be waiting for it.
+        ref = _ask(HANDLERS, Call("stop_handler", (attachment,)), block=wait)
+        if isinstance(ref, ActorRef):
+            ref.wait()
 
     def retire(self, attachment: Attachment) -> None:
         """Stop the actor of a handler that stays attached; its supervisor's end parks it."""
         _ask(HANDLERS, Call("stop_handler", (attachment,)), block=False)
 
 
-def _ask(name: str, message: Any, block: bool = True) -> None:
+def _ask(name: str, message: Any, block: bool = True) -> Any:
     """Ask an actor of the telemetry part; one that is being restarted adopts the table when it comes back."""
     ref = whereis(name)
     if ref is None:
-        return
+        return None
     try:
-        ref.ask(message, block=block, timeout=None)
+        return ref.ask(message, block=block, timeout=None)
     except pykka.ActorDeadError:
         logger.debug("{} is being restarted; the handler table is adopted then", name)
+        return None
+
+
+class _HandlerChild(Child):
+    """The small supervisor of one attachment; ids do not do, because one may be attached again before it is gone."""
+
+    __slots__ = ("attachment",)
+
+    def __init__(self, spec: ChildSpec, attachment: Attachment) -> None:
+        super().__init__(spec)
+        self.attachment = attachment
 
 
 class Handlers(DynamicSupervisor):
@@ -135,7 +149,7 @@ class Handlers(DynamicSupervisor):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._running: dict[str, Child] = {}
+        self._running: dict[Attachment, _HandlerChild] = {}
 
     def on_start(self) -> None:
         for attachment in table.all():
@@ -143,13 +157,13 @@ class Handlers(DynamicSupervisor):
                 self._call_start_handler(attachment)
 
     def _call_start_handler(self, attachment: Attachment) -> None:
-        if attachment.id in self._running or table.get(attachment.id) is not attachment:
+        if attachment in self._running or table.get(attachment.id) is not attachment:
             return  # adopted from the table already, or detached again meanwhile
         if attachment.options.carrier == "inline":
             attachment.state = "running"  # in the emitters: it needs no actor
             return
         options = attachment.options
-        child = Child(
+        child = _HandlerChild(
             Supervisor.child(
                 attachment.id,
                 [ChildSpec("handler", (start_handler, (attachment,)))],
@@ -157,21 +171,28 @@ class Handlers(DynamicSupervisor):
                 max_restarts=options.max_restarts,
                 max_seconds=options.max_seconds,
                 backoff=_HANDLER_BACKOFF,
-            )
+            ),
+            attachment,
         )
-        self._running[attachment.id] = child
+        self._running[attachment] = child
         self._start_child(child)
 
-    def _call_stop_handler(self, attachment: Attachment) -> None:
-        child = self._running.get(attachment.id)
-        if child is not None:
+    def _call_stop_handler(self, attachment: Attachment) -> ActorRef[Any] | None:
+        """Tell a handler to stop and return what to wait for, without waiting."""
+        child = self._running.get(attachment)
+        if child is None:
+            return None
+        if not child.running:
             self._stop_child(child)
+            return None
+        self._signal(child)
+        return child.ref
 
     def _retire(self, child: Child) -> None:
         """Park a handler whose supervisor gave up; one that was detached is simply gone."""
         super()._retire(child)
-        handler_id = str(child.spec.id)
-        self._running.pop(handler_id, None)
-        attachment = table.get(handler_id)
-        if attachment is not None and not attachment.mailbox.closed:
+        assert isinstance(child, _HandlerChild)
+        attachment = child.attachment
+        self._running.pop(attachment, None)
+        if table.get(attachment.id) is attachment:
             attachment.give_up()

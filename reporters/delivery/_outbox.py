@@ -8,7 +8,7 @@ is killed leaves a spool that goes on committing and couriers that go on deliver
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from reporters.spool._ticket import Ticket
 from runtime.clock import Clock
 from runtime.errors import expected
 
+_MAX_CHILDREN = 256
 _SPOOL_SHARE = 0.2  # of the time that `close` has: to commit what waits and fold the log
 
 
@@ -49,7 +50,7 @@ class Outbox:
     """Keep records on disk and deliver them.
 
     name: of the reporter; a second outbox of that name on the same directory in this process takes over the first's.
-    directory: of the spool. routes: one per class of records. retry, request_s: see `Courier`.
+    directory: of the spool; in a forked child `<directory>-1`, `-2`, … routes: one per class of records. retry, request_s: see `Courier`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Outbox:
         self._clock = clock or Clock()
         self._spool: Spool | None = None
         self._couriers: tuple[Courier, ...] = ()
+        self._home_pid = os.getpid()
         self._pid = 0
 
     def open(self) -> Spool:
@@ -81,18 +83,34 @@ class Outbox:
         if self._spool is not None and self._pid == os.getpid() and self._spool.statistics().state != "closed":
             return self._spool
         self._pid = os.getpid()
-        spool = self._spool = Spool(
-            self._directory,
-            classes=[route.record_class for route in self._routes],
-            synchronous=self._synchronous,
-            owner=self._name,
-            clock=self._clock,
-        )
-        spool.start()
+        for directory in self._directories():
+            spool = self._spool = Spool(
+                directory,
+                classes=[route.record_class for route in self._routes],
+                synchronous=self._synchronous,
+                owner=self._name,
+                clock=self._clock,
+            )
+            spool.start()
+            if not spool.statistics().reason.startswith("second_owner"):
+                break
+            if self._pid != self._home_pid:
+                spool.close()
         self._couriers = tuple(self._courier(spool, route) for route in self._routes)
         for courier in self._couriers:
             courier.start()
         return spool
+
+    def _directories(self) -> Iterator[Path]:
+        """Say where the spool may be: a forked child takes the first place that no other child has.
+
+        So each worker of a preforking host has a spool, and what one that died has left goes out with its successor.
+        """
+        if self._pid == self._home_pid:
+            yield self._directory
+        else:
+            for number in range(1, _MAX_CHILDREN + 1):
+                yield self._directory.with_name(f"{self._directory.name}-{number}")
 
     def _courier(self, spool: Spool, route: Route) -> Courier:
         return Courier(

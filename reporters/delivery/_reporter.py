@@ -10,6 +10,7 @@ children.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,6 +105,7 @@ class DurableDeclaration:
         self.outbox: Outbox
         self._skipped: Counter[str] = Counter()
         self._skipped_lock = _native.allocate_lock()
+        self._pid = os.getpid()
 
     def records(self, event: Event) -> Made:
         """Make the records of an event; any thread, several at once. What it raises costs the event and is counted."""
@@ -131,6 +133,10 @@ class DurableDeclaration:
 
     def child_spec(self) -> ChildSpec:
         """Answer the specification under which a supervisor starts the reporter."""
+        if self._pid != os.getpid():
+            # In a forked child: what waits in the mailbox is the parent's to report.
+            self._pid = os.getpid()
+            self.mailbox.forget()
         starter = DurableReporter.options(name=self.name, mailbox=self.mailbox)
         shutdown_ms = int((self.drain_s + _SHUTDOWN_MARGIN_S) * 1000)
         return ChildSpec(self.name, (starter.start_link, (self,)), shutdown=shutdown_ms)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 
 from runtime import _native
+from runtime._fork import in_child
 from runtime.clock import Clock
 
 _RANDOM_BITS = 74
@@ -19,13 +20,11 @@ _STEP_BITS = 32
 _lock = _native.allocate_lock()
 
 
+@in_child
 def _new_lock() -> None:
     """Have a free lock in a forked child: the parent's may have been held by a thread that the child does not have."""
     global _lock
     _lock = _native.allocate_lock()
-
-
-os.register_at_fork(after_in_child=_new_lock)
 
 
 class IdSource:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import _native
+from runtime._fork import in_child
 from runtime.errors import expected
 
 _FORK_WAIT_S = 1.0
@@ -36,6 +37,7 @@ class Claim:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
+        self.pid = os.getpid()
         self.at_work = _native.allocate_lock()
         _claims.add(self)
 
@@ -97,11 +99,13 @@ def _resume() -> None:
         _resting.pop().release()
 
 
+@in_child
 def _resume_in_child() -> None:
     _resume()
     for one in list(_claims):
-        one.release()
-    _claims.clear()
+        if one.pid != os.getpid():  # the child may have claimed a directory of its own already
+            one.release()
+            _claims.discard(one)
 
 
-os.register_at_fork(before=_rest, after_in_parent=_resume, after_in_child=_resume_in_child)
+os.register_at_fork(before=_rest, after_in_parent=_resume)

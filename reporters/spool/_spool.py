@@ -31,6 +31,7 @@ from reporters.spool._store import Store
 from reporters.spool._ticket import Ticket
 from reporters.spool._writer import Writer
 from runtime import _native
+from runtime._fork import in_child
 from runtime.clock import Clock
 from runtime.errors import AlreadyStarted, BeamstalkError, expected
 
@@ -290,31 +291,30 @@ class Spool:
         return call.result(timeout_s)
 
 
-_by_owner: dict[tuple[Path, str], Spool] = {}
+_by_owner: dict[tuple[int, Path, str], Spool] = {}
 _by_owner_lock = _native.allocate_lock()
+
+
+def _key(spool: Spool) -> tuple[int, Path, str]:
+    return spool._pid, spool.directory, spool.owner
 
 
 def _succeed(spool: Spool) -> None:
     """Close the spool that an earlier incarnation of the same owner left open: it was killed, and nobody else would."""
-    key = spool.directory, spool.owner
     with _by_owner_lock:
-        earlier, _by_owner[key] = _by_owner.get(key), spool
+        earlier, _by_owner[_key(spool)] = _by_owner.get(_key(spool)), spool
     if earlier is not None:
         earlier.close()
 
 
 def _forget(spool: Spool) -> None:
-    key = spool.directory, spool.owner
     with _by_owner_lock:
-        if _by_owner.get(key) is spool:
-            del _by_owner[key]
+        if _by_owner.get(_key(spool)) is spool:
+            del _by_owner[_key(spool)]
 
 
-def _start_clean() -> None:
-    """Leave the parent's spools to the parent, after a fork."""
+@in_child
+def _new_lock() -> None:
+    """Have a free lock in a forked child: the parent's may have been held by a thread that the child does not have."""
     global _by_owner_lock
     _by_owner_lock = _native.allocate_lock()
-    _by_owner.clear()
-
-
-os.register_at_fork(after_in_child=_start_clean)

@@ -6,10 +6,10 @@ it, each in its own way, and none of them holds up the writer.
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 from runtime import _native
+from runtime._fork import in_child
 from runtime._waiting import Waiter, waiter
 
 Outcome = Literal["pending", "committed", "duplicate", "refused"]
@@ -17,13 +17,11 @@ Outcome = Literal["pending", "committed", "duplicate", "refused"]
 _lock = _native.allocate_lock()
 
 
+@in_child
 def _new_lock() -> None:
     """Have a free lock in a forked child: the parent's may have been held by a thread that the child does not have."""
     global _lock
     _lock = _native.allocate_lock()
-
-
-os.register_at_fork(after_in_child=_new_lock)
 
 
 class Ticket:

@@ -15,6 +15,9 @@ from typing import IO, NoReturn
 from runtime.shell._client import USAGE, ShellError
 
 
+RawDescription = argparse.RawDescriptionHelpFormatter
+
+
 class Told(Exception):
     """What was asked for (help) has been said."""
 

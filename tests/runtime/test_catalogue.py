@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -34,7 +34,9 @@ def test_a_sound_event_has_no_problems() -> None:
 
 
 def test_an_exception_event_carries_what_the_span_adds_about_the_error() -> None:
-    told = event("shop.order.exception", {}, shop="s1", **{"async": False}, kind="error", reason=ValueError(), stacktrace="")
+    told = event(
+        "shop.order.exception", {}, shop="s1", **{"async": False}, kind="error", reason=ValueError(), stacktrace=""
+    )
 
     assert Catalogue([ORDER]).check(told) == []
 
@@ -44,11 +46,26 @@ def test_an_exception_event_carries_what_the_span_adds_about_the_error() -> None
     [
         (event("shop.order.start", {}, shop=7, **{"async": True}), "metadata shop: Expected `str`, got `int`"),
         (event("shop.order.start", {}, shop="s"), "metadata async: missing"),
-        (event("shop.order.start", {}, shop="s", **{"async": True}, shp=1), "metadata shp: not declared, did you mean shop?"),
-        (event("shop.order.stop", {"lines": "2"}, shop="s", **{"async": True}), "measurement lines: expected a number, got: '2'"),
-        (event("shop.order.stop", {"lines": True}, shop="s", **{"async": True}), "measurement lines: expected a number, got: True"),
-        (event("shop.order.stop", {"line": 2}, shop="s", **{"async": True}), "measurement line: not declared, did you mean lines?"),
-        (event("shop.order.stop", {}, shop="s", **{"async": True}, result="lost"), "metadata result: Invalid enum value 'lost'"),
+        (
+            event("shop.order.start", {}, shop="s", **{"async": True}, shp=1),
+            "metadata shp: not declared, did you mean shop?",
+        ),
+        (
+            event("shop.order.stop", {"lines": "2"}, shop="s", **{"async": True}),
+            "measurement lines: expected a number, got: '2'",
+        ),
+        (
+            event("shop.order.stop", {"lines": True}, shop="s", **{"async": True}),
+            "measurement lines: expected a number, got: True",
+        ),
+        (
+            event("shop.order.stop", {"line": 2}, shop="s", **{"async": True}),
+            "measurement line: not declared, did you mean lines?",
+        ),
+        (
+            event("shop.order.stop", {}, shop="s", **{"async": True}, result="lost"),
+            "metadata result: Invalid enum value 'lost'",
+        ),
     ],
 )
 def test_each_fault_is_named_with_its_field(told: Event, problem: str) -> None:
@@ -82,3 +99,42 @@ def test_span_prefixes_and_names_are_those_of_the_declarations() -> None:
 
     assert catalogue.span_prefixes == {"shop.order"}
     assert catalogue.names == ("shop.order.start", "shop.order.stop", "shop.order.exception", "shop.cart.filled")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"measurements": ["lines"]}, r"expected measurements of shop.order to map keys to units, got: \['lines'\]"),
+        (
+            {"measurements": {"lines": 1}},
+            r"expected measurements of shop.order to map keys to units, got: {'lines': 1}",
+        ),
+        ({"metadata": {"shop": "str"}}, r"expected metadata of shop.order to map keys to types, got: {'shop': 'str'}"),
+        ({"metadata": {"": str}}, r"expected metadata of shop.order to map keys to types, got: {''"),
+        (
+            {"is_span": True, "stop": {"result": 5}},
+            r"expected stop of shop.order to map keys to types, got: {'result': 5}",
+        ),
+    ],
+)
+def test_a_declaration_that_nothing_could_be_checked_against_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        Declared(name="shop.order", description="", **fields)
+
+
+def test_what_a_span_adds_may_be_declared_as_none() -> None:
+    catalogue = Catalogue([Declared(name="shop.order", description="", is_span=True, stop={"result": None})])
+    failed = event("shop.order.exception", {}, kind="error", reason=ValueError(), stacktrace="")
+
+    assert catalogue.check(failed) == []
+
+
+class _Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_a_measurement_that_cannot_be_shown_is_a_fault_like_any_other() -> None:
+    problems = Catalogue([ORDER]).check(event("shop.order.start", {"system_time": _Unspeakable()}, shop="s"))
+
+    assert problems[0].startswith("measurement system_time: expected a number, got: <_Unspeakable")

@@ -34,9 +34,7 @@ def test_a_commit_that_nobody_takes_is_refused_the_same_way_under_a_tap(heard: l
     assert [event.name for event in heard] == ["shop.order.placed"]
 
 
-def test_names_that_are_made_up_do_not_pile_up_under_a_tap(
-    heard: list[Event], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_that_are_made_up_do_not_pile_up_under_a_tap(heard: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_taps, "_MOST_NAMES", 10)
 
     for n in range(100):

@@ -153,7 +153,7 @@ def test_a_subclass_may_say_what_it_consists_of() -> None:
         ({"on_exit": "exit"}, "expected on_exit to be callable with the exit reason, got: 'exit'"),
         ({"drain_s": 0}, "expected drain_s to be a positive number of seconds, got: 0"),
         ({"drain_s": "soon"}, "expected drain_s to be a positive number of seconds, got: 'soon'"),
-        ({"fork": "ignore"}, "expected fork to be one of stop, restart, got: 'ignore'"),
+        ({"fork": "ignore"}, "expected fork to be 'stop' or 'restart', got: 'ignore'"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_sentence(arguments: dict[str, Any], sentence: str) -> None:
@@ -318,7 +318,7 @@ def test_a_metric_is_collected_from_the_first_event_on() -> None:
 
         (view,) = whereis(NAME).ask(Snapshot())
 
-    assert [point.value for point in view.points] == [100]
+    assert [series.value for series in view.series] == [100]
 
 
 # -- the end of the tree -----------------------------------------------------------------------------------------------------

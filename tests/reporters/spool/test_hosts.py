@@ -110,3 +110,34 @@ print(stopped, foundation.statistics().outbox.spool.classes["metric"].delivered)
 server.shutdown(); server.server_close()
 """
     assert run(program, directory) == "True 1"
+
+
+def test_each_child_of_a_preforking_host_reports_from_a_spool_of_its_own(directory: Path) -> None:
+    program = """
+import os, sys, time
+import runtime
+from reporters.foundation import Foundation
+from supervisors import Application
+foundation = Foundation(f"file:{sys.argv[1]}-out.jsonl", spool=sys.argv[1])
+application = Application("shop", children=[foundation], fork="restart").start()
+runtime.commit("anvil.agreement.low_score", {"value": 0.0}, {"dimension": "parent"})
+pids = []
+for number in range(2):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        runtime.commit("anvil.agreement.low_score", {"value": 1.0}, {"dimension": f"child {number}"})
+        told = foundation.statistics().outbox.spool
+        os.write(write, f"{os.path.basename(os.path.dirname(told.path))} {told.state}".encode())
+        os._exit(0)  # as workers end that are killed: what it committed stays in its spool
+    os.close(write)
+    pids.append(pid)
+    print(os.read(read, 1000).decode())
+    os.waitpid(pid, 0)
+runtime.commit("anvil.agreement.low_score", {"value": 0.0}, {"dimension": "parent again"})
+print(application.stop(), foundation.statistics().outbox.spool.classes["metric"].committed)
+"""
+    ended = run(program, directory).splitlines()
+
+    assert ended == [f"{directory.name}-1 ready", f"{directory.name}-1 ready", "True 2"]
