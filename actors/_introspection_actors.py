@@ -138,11 +138,11 @@ def tree(args: TreeArgs) -> list[dict[str, Any]]:
     def add(child: Child, depth: int, failure: dict[str, Any] | None) -> None:
         if child.ref is None:
             down = {"id": None, "actor": child.label, "kind": None, "state": child.state, "restarts": child.restarts}
-            lines.append({"depth": depth, **down, "last_failure": failure})
+            lines.append({"depth": depth, **down, "last_failure": plain(failure)})
             return
         ref, told = child.ref, describe(child.ref)
         supervisor = told.get("supervisor")
-        lines.append({"depth": depth, **_tree_line(index, ref, child, supervisor), "last_failure": failure})
+        lines.append({"depth": depth, **_tree_line(index, ref, child, supervisor), "last_failure": plain(failure)})
         failures = {one["child"]: one for one in (supervisor or {}).get("last_restarts", ())}
         below = [*index.children.get(ref.id, ()), *(Child("", None, one, "", 0, "", None) for one in started.get(ref.id, ()))]
         for one in below[: args.children]:

@@ -11,6 +11,7 @@ with its process id where that is not unique; otherwise its class and process id
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter_ns
 from typing import Any, NamedTuple, TypeVar
@@ -20,11 +21,12 @@ from actors._introspection_plain import clean
 from runtime import _native, _process_table, _scheduler
 from runtime._handlers import table
 from runtime._process_table import ProcessInfo
-from runtime._scheduler import YIELD_NS, Scheduler
+from runtime._scheduler import Scheduler
 from runtime.errors import NotFound
 
 T = TypeVar("T")
 _LOOK_AT_TIME_EVERY = 16
+_YIELD_NS = 300_000
 
 
 class Child(NamedTuple):
@@ -49,12 +51,15 @@ class Unknown(NotFound):
 
 
 def gently(items: Iterable[T]) -> Iterator[T]:
-    """Yield the items, and the GIL to other threads every 100 µs."""
-    yield_at_ns = perf_counter_ns() + YIELD_NS
+    """Yield the items, and the GIL to other threads every 300 µs.
+
+    The scheduler does so every 100 µs, but a look is rare, and each time costs it as long as the others have the GIL.
+    """
+    yield_at_ns = perf_counter_ns() + _YIELD_NS
     for number, item in enumerate(items):
         if number % _LOOK_AT_TIME_EVERY == 0 and perf_counter_ns() > yield_at_ns:
             _native.sleep(0)
-            yield_at_ns = perf_counter_ns() + YIELD_NS
+            yield_at_ns = perf_counter_ns() + _YIELD_NS
         yield item
 
 
@@ -97,15 +102,12 @@ class Index:
     def _add_children(self, supervisor: Any, found: Iterable[Any]) -> None:
         listed: list[Any] = guarded(lambda: list(gently(found)), [])
         own = self.label(supervisor)
-        counts: dict[str, int] = {}
-        names = []
-        for entry in listed:
-            name = clean("/".join(map(str, entry[0])) if isinstance(entry[0], tuple) else str(entry[0]), 100)
-            names.append(name)
-            counts[name] = counts.get(name, 0) + 1
+        counts = Counter(entry[0] for entry in listed)
         children = self.children[supervisor.id] = []
-        for name, (child_id, ref, state, restarts, rule) in gently(zip(names, listed, strict=True)):
-            label = f"{own}/{name}" if counts[name] == 1 or ref is None else f"{own}/{name}<{ref.id}>"
+        for child_id, ref, state, restarts, rule in gently(listed):
+            name = "/".join(map(str, child_id)) if isinstance(child_id, tuple) else str(child_id)
+            is_unique = ref is None or counts[child_id] == 1
+            label = f"{own}/{clean(name, 100)}" if is_unique else f"{own}/{clean(name, 100)}<{ref.id}>"
             child = Child(label, child_id, ref, state, restarts, rule, supervisor)
             children.append(child)
             if ref is not None:

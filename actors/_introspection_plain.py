@@ -65,6 +65,8 @@ def masked(text: str) -> str:
 def clean(text: str, longest: int = _TEXT) -> str:
     """Cut a text and make it fit for JSON: a lone surrogate has no encoding."""
     text = text if len(text) <= longest else text[: longest - 1] + "…"
+    if text.isascii():
+        return text
     return text.encode(errors="backslashreplace").decode()
 
 

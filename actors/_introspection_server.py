@@ -153,7 +153,7 @@ class Server:
         was_open, self._is_open = self._is_open, False
         if not was_open or self._pid != os.getpid():
             return
-        if self.is_in_place():
+        if self._path_is_ours():
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
         with contextlib.suppress(OSError):
@@ -169,12 +169,15 @@ class Server:
             _native.sleep(0.001)
 
     def is_in_place(self) -> bool:
-        """Tell whether the path still leads to our socket; cleaners of temporary directories may have taken it."""
+        """Tell whether shells find us; cleaners of temporary directories may have taken the socket away."""
+        return self._is_open and self._path_is_ours()
+
+    def _path_is_ours(self) -> bool:
         try:
             found = os.lstat(self.path)
         except OSError:
             return False
-        return self._is_open and (found.st_dev, found.st_ino) == self._identity
+        return (found.st_dev, found.st_ino) == self._identity
 
     @property
     def sessions(self) -> int:

@@ -1,7 +1,8 @@
 """The registry actor: routes events, sole writer of the routing snapshot.
 
 The handler table belongs to the kernel and outlives this actor; emitters keep the last snapshot while it is being
-restarted, and the new incarnation publishes the table as it is then. So its death loses no handler and no event.
+restarted, and the new incarnation publishes the table as it is then. So its death loses no handler and no event, and so
+does its orderly end: supervisors stop and start it with its siblings. Routing ends with the application.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 from actors._actor import Actor
 from runtime import _dispatch
 from runtime._handlers import table
-from runtime.errors import ExitReason
 
 NAME = "telemetry.registry"
 
@@ -35,7 +35,3 @@ class Registry(Actor):
                 _dispatch.publish(table.snapshot())
             case _:
                 super().on_receive(message)
-
-    def on_stop(self, reason: ExitReason = "normal") -> None:
-        # An orderly end is the end of routing; after a crash or kill emitters go on with the last snapshot.
-        _dispatch.publish({})

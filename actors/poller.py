@@ -92,7 +92,9 @@ class Poller(Actor):
     def _measure(self) -> None:
         try:
             self.measurement.measure()
-        except Exception as error:
+        except BaseException as error:  # whatever a measurement raises, it must not use up its supervisor's restarts
+            if self._dead:
+                raise  # killed in the middle
             self.failed += 1
             self.failing += 1
             execute(FAILURE, {"failing": self.failing}, {"measurement": self.measurement.name, **describe(error)})

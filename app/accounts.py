@@ -1,6 +1,7 @@
 """Where every event went: the accounts of all who listened, and whether they add up.
 
-Read after the application has stopped, when nothing moves any more. For each listener's mailbox
+Read after the application has stopped, when nothing moves any more; `settle` what is slow before. For each listener's
+mailbox
 
     emitted = handled + dropped + failed + discarded + waiting
 
@@ -9,10 +10,12 @@ where emitted counts the events that were emitted to it. Read-only; any thread.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Iterable
 from typing import Any
 
 import msgspec
+import pykka
 
 import runtime
 from actors import ActorRef
@@ -45,6 +48,21 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
         rest = {"failed": self.failed, "discarded": self.discarded, "still waiting": self.waiting}
         words = "".join(f" + {count:,} {name}" for name, count in rest.items() if count)
         return f"{self.emitted:,} emitted = {self.handled:,} handled + {self.dropped:,} dropped{words}"
+
+
+def settle(actor: ActorRef[Any], timeout_s: float = 5.0) -> bool:
+    """Wait until an actor has handled every message that waits for it; False when time is over or it ends.
+
+    For one with a lazy mailbox, which sleeps on a little mail so as to cost emitters nothing. Asking for its state
+    wakes it, and having answered it turns to its mail. Blocks.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while actor.info().mailbox.pending:
+        try:
+            actor.get_state(timeout=max(deadline_s - time.monotonic(), 0))
+        except (pykka.Timeout, pykka.ActorDeadError):
+            return False
+    return True
 
 
 def accounts(actors: Iterable[ActorRef[Any]], gave_up: Container[str]) -> list[Account]:

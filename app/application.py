@@ -7,7 +7,11 @@
     │  ├─ aggregator                        events → series, by `metrics()`
     │  ├─ validator                         events as declared, by the catalogue
     │  └─ pollers            one_for_one    `pollers()`: sweep the queues, count active labelers
+    ├─ introspector                        lets a shell of the same user look in
     └─ reporters             one_for_one    `children()`
+       ├─ aitrace                           if configured: exports with their lineage, and traces
+       ├─ foundation                        if configured: metrics, forwarded
+       ├─ prometheus                        if configured: metrics for who comes and asks
        └─ statsd
 
 Children start from top to bottom and stop in reverse, so the reporter's last flush still finds the aggregator. A child
@@ -19,19 +23,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import runtime
+from actors import whereis
 from actors.poller import Measurement
-from app.labeling.events import CATALOGUE as LABELING_EVENTS
+from app import reporting
+from app.config import Config, load
+from app.events import CHECKED
 from app.labeling.metrics import METRICS as LABELING_METRICS
 from app.labeling.service import Platform
 from app.labeling.storage import Storage
 from app.replay import open_platform
-from app.training.catalogue import CATALOGUE as TRAINING_EVENTS
 from app.training.metrics import METRICS as TRAINING_METRICS
-from reporters import Statsd
-from runtime.catalogue import Catalogue
 from runtime.errors import ExitReason
 from runtime.metrics import Metric
-from supervisors import Application, Supervisor
+from supervisors import Application, Supervisor, SupervisorRef
 from supervisors.child_spec import SpecLike
 
 SWEEP_EVERY_S = 0.25
@@ -39,20 +43,27 @@ COUNT_EVERY_S = 1.0
 
 
 class Anvil(Application):
-    """The labelling platform, reporting to the StatsD server at `statsd` (host, port).
+    """The labelling platform, reporting as `config` says; `statsd` (host, port) wins over the address in there.
 
-    `on_exit(reason)` is called, in a thread of the runtime, if the tree gives up.
+    `on_exit(reason)` is called, in a thread of the runtime, if the tree gives up. Raises InvalidValue for a
+    configuration that makes no sense.
     """
 
     name = "anvil"
+    introspect = True
 
     def __init__(
-        self, platform: Platform, statsd: tuple[str, int], on_exit: Callable[[ExitReason], object] | None = None
+        self,
+        platform: Platform,
+        statsd: tuple[str, int] | None = None,
+        config: Config | None = None,
+        on_exit: Callable[[ExitReason], object] | None = None,
     ) -> None:
-        super().__init__(catalogue=Catalogue([*LABELING_EVENTS, *TRAINING_EVENTS]), on_exit=on_exit)
+        config = config or Config()
+        super().__init__(catalogue=CHECKED, sampling=config.telemetry.sampling, on_exit=on_exit)
         self.platform = platform
-        host, port = statsd
-        self.statsd = Statsd(host=host, port=port)
+        self.reporters = reporting.declare(config, statsd, self.metrics(), CHECKED.span_prefixes)
+        self.statsd = self.reporters.statsd
 
     def metrics(self) -> Iterable[Metric]:
         return (*LABELING_METRICS, *TRAINING_METRICS)
@@ -64,7 +75,13 @@ class Anvil(Application):
         ]
 
     def children(self) -> Iterable[SpecLike]:
-        return [Supervisor.child("reporters", [self.statsd], name="reporters")]
+        return [Supervisor.child("reporters", self.reporters.children(), name="reporters")]
+
+    def stop_measuring(self) -> None:
+        """Stop the pollers: from now on only the service emits. For good; who goes on starts the application anew."""
+        telemetry = whereis("telemetry")
+        if isinstance(telemetry, SupervisorRef):
+            telemetry.terminate_child("pollers")
 
     def _sweep(self) -> None:
         for queue in self.platform.queues():
@@ -78,7 +95,8 @@ class Anvil(Application):
 def application() -> Anvil:
     """Make the application on a platform without queues, for whoever starts it by name (`app.application:application`).
 
-    Keeps its database in `anvil.db` in the working directory and reports to the StatsD server on 127.0.0.1:8125.
+    Keeps its database in `anvil.db` in the working directory and reports as `app/config.toml` says, to the StatsD
+    server on 127.0.0.1:8125 unless that names another.
     """
     platform, _ = open_platform(Storage("anvil.db"))
-    return Anvil(platform, ("127.0.0.1", 8125))
+    return Anvil(platform, config=load())

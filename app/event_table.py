@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from app.labeling.events import CATALOGUE as LABELING
-from app.training.catalogue import CATALOGUE as TRAINING
+from app.events import PARTS
 from runtime.catalogue import Catalogue
-from runtime.own_events import OWN
 
 _HEAD = """# Events
 
 Generated from the declarations by `make docs`; a test holds the code to them. Every event has a name, measurements
-(numbers, with their unit) and metadata (with types; `| None` may be absent). Times are integer nanoseconds of one monotonic
-clock, `system_time` those since the epoch. A span's stop and exception carry the metadata of its start; every span event
-also has a `telemetry_span_context`, the same on all events of one span.
+(numbers, with their unit) and metadata (with types; `| None` may be absent). Times are integer nanoseconds of one
+monotonic clock, `system_time` those since the epoch. A span's stop and exception carry the metadata of its start; every
+span event also has a `telemetry_span_context`, the same on all events of one span.
 """
 
 
@@ -24,8 +22,7 @@ def page() -> str:
     >>> page().startswith("# Events")
     True
     """
-    parts = (("The runtime", OWN), ("Labelling", LABELING), ("Training", TRAINING))
-    return _HEAD + "".join(f"\n## {title}\n\n{Catalogue(declared).markdown()}" for title, declared in parts)
+    return _HEAD + "".join(f"\n## {title}\n\n{Catalogue(declared).markdown()}" for title, declared in PARTS)
 
 
 if __name__ == "__main__":

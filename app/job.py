@@ -18,10 +18,12 @@ from actors.aggregator import NAME as AGGREGATOR
 from actors.validator import NAME as VALIDATOR
 from app import accounts, chaos, summary
 from app.application import Anvil
+from app.config import Config, load
 from app.labeling import lexicon
 from app.labeling.export import Manifest
 from app.labeling.storage import Storage
 from app.latency import TimedEmit
+from app.ledger import EVENTS as LEDGER_EVENTS
 from app.ledger import Ledger
 from app.listener import Received, StatsdListener
 from app.options import Options
@@ -30,7 +32,9 @@ from app.screen import Screen
 from app.training.loop import train
 from app.training.outputs import CustomLossOutput
 from reporters import StatsdStatistics
-from runtime.errors import BeamstalkError, expected
+from reporters.aitrace import AITrace
+from reporters.foundation import Foundation
+from runtime.errors import BeamstalkError, InvalidValue, expected
 
 LABELS_METRIC = "anvil.label.submit.count"
 
@@ -43,15 +47,18 @@ def run(options: Options, screen: Screen) -> summary.Summary:
     """Do the whole job; blocks until the summary is there.
 
     A KeyboardInterrupt while labelling ends the labelling and nothing else; a later one ends the run.
-    Raises InvalidValue (more samples than there are), DatasetMissing, UnwritableDirectory, StartError, sqlite3.Error.
+    Raises InvalidValue (a bad configuration, more samples than there are), DatasetMissing, UnwritableDirectory,
+    MissingExtra, StartError, sqlite3.Error.
     """
+    config = load(options.config)
     tokens = _tokens(options.samples)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anvil-")))
         directory = _writable(options.export or work / "exports")
-        listener, address = None, options.statsd
+        listener, address = None, options.statsd or config.statsd.address
+        labels_metric = f"{config.statsd.prefix}.{LABELS_METRIC}".removeprefix(".")
         if address is None:
-            listener = stack.enter_context(StatsdListener(lambda received: screen.line(_live(received))))
+            listener = stack.enter_context(StatsdListener(lambda received: screen.line(_live(received, labels_metric))))
             address = listener.address
         storage = Storage(work / "labels.db")
         stack.callback(storage.close)
@@ -62,10 +69,15 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         if options.chaos:
             stack.enter_context(chaos.attached())
         end = End(options.duration_s)
-        application = Anvil(platform, address, on_exit=lambda reason: end.tell())
+        try:
+            application = Anvil(platform, address, config, on_exit=lambda reason: end.tell())
+        except InvalidValue as mistake:
+            raise InvalidValue(f"{options.config}: {mistake}") from None
         application.start()
         stack.callback(application.stop)
 
+        if application.reporters.prometheus is not None:
+            screen.line(f"prometheus {application.reporters.prometheus.statistics().endpoint}")
         replay = Replay(platform, issuer, tokens, rate=options.rate, abandon=options.abandon, end=end)
         with screen.progress(lambda: replay.counts.submitted, len(tokens) * lexicon.RATERS):
             interrupted = _label(replay, end)
@@ -76,19 +88,27 @@ def run(options: Options, screen: Screen) -> summary.Summary:
 
         restarts = accounts.restarts(application.supervisor)
         gave_up = {info.id for info in runtime.list_handlers() if info.state == "gave_up"}
-        actors = [actor for name in (AGGREGATOR, VALIDATOR) if (actor := whereis(name)) is not None]
+        names = (AGGREGATOR, VALIDATOR, *(one.name for one in application.reporters.durable))
+        actors = [actor for name in names if (actor := whereis(name)) is not None]
+        application.stop_measuring()
+        validator = whereis(VALIDATOR)
+        if validator is not None:
+            accounts.settle(validator)
         application.stop()
         listeners = accounts.accounts(actors, gave_up)
     # Out here the listener has taken in everything that was sent.
     return summary.Summary(
-        labels=_labels(replay, ledger, manifests),
+        labels=_labels(replay, ledger, manifests, is_sampled=_is_sampled(config)),
         agreement=summary.Agreement(
             report.alpha, report.samples_processed, low_scores=ledger.events["anvil.agreement.low_score"]
         ),
         emit=summary.Emit(emit.count, emit.percentile_us(0.5), emit.percentile_us(0.99)),
         listeners=listeners,
         events=accounts.total(listeners),
-        statsd=_statsd(application.statsd.statistics(), None if listener is None else listener.received()),
+        statsd=_statsd(
+            application.statsd.statistics(), None if listener is None else listener.received(), labels_metric
+        ),
+        forwarded=[_forwarded(one) for one in application.reporters.durable],
         restarts=restarts,
         exports=manifests,
         exports_kept=options.export is not None,
@@ -97,7 +117,7 @@ def run(options: Options, screen: Screen) -> summary.Summary:
     )
 
 
-def _labels(replay: Replay, ledger: Ledger, manifests: list[Manifest]) -> summary.Labels:
+def _labels(replay: Replay, ledger: Ledger, manifests: list[Manifest], *, is_sampled: bool) -> summary.Labels:
     counts = replay.counts
     return summary.Labels(
         submitted=counts.submitted,
@@ -110,10 +130,33 @@ def _labels(replay: Replay, ledger: Ledger, manifests: list[Manifest]) -> summar
         abandoned=counts.abandoned,
         requeued=ledger.timed_out["requeued"],
         escalated=ledger.timed_out["escalated"],
+        sampled=is_sampled,
     )
 
 
-def _statsd(sent: StatsdStatistics, received: Received | None) -> summary.Statsd:
+def _is_sampled(config: Config) -> bool:
+    return any(config.telemetry.sampling.get(name, 1) < 1 for name in LEDGER_EVENTS)
+
+
+def _forwarded(reporter: Foundation | AITrace) -> summary.Forwarded:
+    found = reporter.statistics()
+    spool = found.outbox.spool
+    classes = [] if spool is None else list(spool.classes.values())
+    troubles = [courier.circuit.reason for courier in found.outbox.couriers.values() if courier.circuit.failures]
+    if spool is not None and spool.state == "unavailable":
+        troubles.append(spool.reason)
+    return summary.Forwarded(
+        reporter=found.name,
+        endpoint=reporter.endpoint,
+        delivered=sum(one.delivered for one in classes),
+        waiting=sum(one.stored + one.backlog for one in classes),
+        dead=sum(sum(one.dead_lettered.values()) for one in classes),
+        refused=sum(sum(one.refused.values()) for one in classes),
+        problem="; ".join(filter(None, troubles)) or None,
+    )
+
+
+def _statsd(sent: StatsdStatistics, received: Received | None, labels_metric: str) -> summary.Statsd:
     return summary.Statsd(
         address=sent.endpoint,
         lines=sent.lines,
@@ -122,13 +165,19 @@ def _statsd(sent: StatsdStatistics, received: Received | None) -> summary.Statsd
         problem=sent.flush.last_error or None,
         lines_received=None if received is None else received.lines,
         packets_received=None if received is None else received.packets,
-        labels_received=None if received is None else int(received.counters.get(LABELS_METRIC, 0)),
+        labels_received=None if received is None else round(_labels_in(received, labels_metric)),
     )
 
 
-def _live(received: Received) -> str:
-    labels = received.counters.get(LABELS_METRIC, 0)
-    return f"statsd     {received.lines:,} lines in {received.packets:,} packets so far; {LABELS_METRIC} {labels:,.0f}"
+def _live(received: Received, labels_metric: str) -> str:
+    labels = _labels_in(received, labels_metric)
+    return f"statsd     {received.lines:,} lines in {received.packets:,} packets so far; {labels_metric} {labels:,.0f}"
+
+
+def _labels_in(received: Received, labels_metric: str) -> float:
+    # Lines without tags have them in the name.
+    names = (labels_metric, f"{labels_metric}.")
+    return sum(count for name, count in received.counters.items() if name == names[0] or name.startswith(names[1]))
 
 
 def _label(replay: Replay, end: End) -> bool:

@@ -15,6 +15,8 @@ from typing import NoReturn
 
 import msgspec
 
+from app.config import DEFAULT as DEFAULT_CONFIG
+
 DEFAULT_SAMPLES = 1000
 DEFAULT_RATE = 500.0
 DEFAULT_ABANDON = 0.002
@@ -34,6 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     json: bool
     log: Path | None
     train: int
+    config: Path = DEFAULT_CONFIG
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +64,7 @@ def parse(arguments: list[str]) -> Options:
         json=known.json,
         log=known.log,
         train=known.train,
+        config=known.config,
     )
 
 
@@ -85,6 +89,13 @@ def _parser() -> Parser:
         type=_address,
         metavar="HOST:PORT",
         help="where to send metrics (default: a listener in this process that says what it receives)",
+    )
+    add(
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help="settings of sampling and reporters, in TOML (default: the ones in app/config.toml)",
     )
     add(
         "--export",

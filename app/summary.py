@@ -17,7 +17,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     """What the raters did.
 
     `submitted` is the raters' own count; `heard` is how many the ledger's handler heard of, and `exported` how many are
-    in the files.
+    in the files. `sampled`: the ledger hears a share only, by configuration.
     """
 
     submitted: int
@@ -30,6 +30,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     abandoned: int
     requeued: int
     escalated: int
+    sampled: bool = False
 
 
 class Emit(msgspec.Struct, frozen=True):
@@ -61,6 +62,18 @@ class Statsd(msgspec.Struct, frozen=True, kw_only=True):
     labels_received: int | None = None
 
 
+class Forwarded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a durable reporter did with its records: delivered, still in its spool, given up, or refused by a full one."""
+
+    reporter: str
+    endpoint: str
+    delivered: int
+    waiting: int
+    dead: int
+    refused: int
+    problem: str | None
+
+
 class Training(msgspec.Struct, frozen=True):
     """What the training loop came to."""
 
@@ -83,12 +96,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     exports_kept: bool
     training: Training | None
     interrupted: bool
+    forwarded: list[Forwarded] = []
 
     @property
     def adds_up(self) -> bool:
         """Tell whether every event is accounted for, and every label was heard of and exported."""
         labels = self.labels
-        return all(one.adds_up for one in self.listeners) and labels.submitted == labels.heard == labels.exported
+        heard_enough = labels.heard <= labels.submitted if labels.sampled else labels.heard == labels.submitted
+        return all(one.adds_up for one in self.listeners) and heard_enough and labels.submitted == labels.exported
 
     def to_json(self) -> str:
         """Return the summary as one JSON object."""
@@ -98,6 +113,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """Yield the summary for people."""
         labels, agreement, emit = self.labels, self.agreement, self.emit
         ended = ", interrupted" if self.interrupted else ""
+        sampled = " (events are sampled)" if labels.sampled else ""
         yield (
             f"labels     {labels.submitted:,} submitted for {labels.samples:,} samples in {labels.seconds:.1f} s, "
             f"{labels.per_second:,.0f} labels/s{ended}"
@@ -113,10 +129,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         for account in self.listeners:
             yield f"           {account.listener}: {account.in_words()}{'; it gave up' if account.gave_up else ''}"
         yield (
-            f"sums       {labels.submitted:,} submitted, {labels.heard:,} heard by the ledger, "
+            f"sums       {labels.submitted:,} submitted, {labels.heard:,} heard by the ledger{sampled}, "
             f"{labels.exported:,} exported: {'it all adds up' if self.adds_up else 'IT DOES NOT ADD UP'}"
         )
         yield from self._statsd_lines()
+        yield from self._forwarded_lines()
         yield f"restarts   {self.restarts}"
         for manifest in self.exports:
             where = manifest.output_path if self.exports_kept else f"as {manifest.format}, not kept (--export DIR does)"
@@ -135,3 +152,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             )
         if sent.problem is not None:
             yield f"           {sent.failed_sends:,} sends failed: {sent.problem}"
+
+    def _forwarded_lines(self) -> Iterator[str]:
+        for one in self.forwarded:
+            rest = {"in the spool": one.waiting, "given up": one.dead, "refused": one.refused}
+            words = "".join(f", {count:,} {what}" for what, count in rest.items() if count)
+            yield f"{one.reporter:<10} {one.delivered:,} records delivered{words}, to {one.endpoint}"
+            if one.problem is not None:
+                yield f"           {one.problem}"

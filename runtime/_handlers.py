@@ -417,19 +417,20 @@ def _checked(options: Mapping[str, Any]) -> HandlerOptions:
     checked = HandlerOptions(**options)
     if checked.carrier not in CARRIERS:
         raise expected(f"carrier to be one of {', '.join(CARRIERS)}", checked.carrier)
-    for key, (what, means) in _MEANINGFUL.items():
-        if key in options and not means(checked):
-            raise expected(f"{key} only with {what}", {key: options[key], "carrier": checked.carrier})
     if checked.on_failure not in ("restart", "detach"):
         raise expected("on_failure to be restart or detach", checked.on_failure)
     if checked.fallback not in ("none", "thread"):
         raise expected("fallback to be none or thread", checked.fallback)
     if checked.deadline_s is not None:
         check_seconds("deadline_s", checked.deadline_s)
+    check_seconds("block_s", checked.block_s)
     check_seconds("budget_s", checked.budget_s)
     check_seconds("max_seconds", checked.max_seconds)
     for name in ("max_restarts", "dead_letters", "max_abandoned"):
         check_count(name, getattr(checked, name))
+    for key, (what, means) in _MEANINGFUL.items():
+        if key in options and not means(checked):
+            raise expected(f"{key} only with {what}", {key: options[key], "carrier": checked.carrier})
     return checked
 
 

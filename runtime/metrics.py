@@ -395,6 +395,8 @@ def _unit(unit: object) -> tuple[str, tuple[int, int]]:
     if not isinstance(unit, tuple | list) or len(unit) != 2:
         raise expected("unit to be a name, or a pair (from, to)", unit)
     source, target = unit
+    if not isinstance(source, str) or not isinstance(target, str):
+        raise expected("unit to be a name, or a pair (from, to)", unit)
     for table in (TIMES, SIZES):
         if source in table and target in table:
             ratio = math.gcd(table[source], table[target])

@@ -36,11 +36,13 @@ def check_rates(rates: Mapping[str, Any]) -> dict[str, float]:
     """
     if not isinstance(rates, Mapping):
         raise expected("sampling to map event names or span prefixes to rates", rates)
+    checked: dict[str, float] = {}
     for name, rate in rates.items():
-        canonical(name)
+        dotted = canonical(name)
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-            raise expected(f"the sampling rate of {name} to be a number from 0 to 1", rate)
-    return {name: float(rate) for name, rate in rates.items()}
+            raise expected(f"the sampling rate of {dotted} to be a number from 0 to 1", rate)
+        checked[dotted] = float(rate)
+    return checked
 
 
 def configure(rates: Mapping[str, float], rng: random.Random | None = None) -> None:

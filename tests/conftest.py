@@ -20,6 +20,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import runtime
 from actors import processes as living_actors
 
 # A deadline per example would be a timed assertion, and shared machines have slow moments.
@@ -65,7 +66,12 @@ def actors() -> dict[object, str]:
     return {ref: f"actor {ref}" for ref in living_actors()}
 
 
-WATCHED: tuple[Callable[[], dict[object, str]], ...] = (threads, sockets, processes, actors)
+def handlers() -> dict[object, str]:
+    """Every attached handler; an attachment outlives its application."""
+    return {info.id: f"handler {info.id!r}" for info in runtime.list_handlers()}
+
+
+WATCHED: tuple[Callable[[], dict[object, str]], ...] = (threads, sockets, processes, actors, handlers)
 """What must not outlive a test: each answers what is there now, as {identity: description}."""
 
 
@@ -92,6 +98,14 @@ def _left_over(before: list[dict[object, str]]) -> list[str]:
     ]
 
 
+def _clear_away() -> None:
+    """End what can be ended, so that one leak fails one test."""
+    for ref in living_actors():
+        ref.kill()
+    for handler_id in handlers():
+        runtime.detach(str(handler_id))
+
+
 @contextlib.contextmanager
 def _nothing_left_over() -> Iterator[None]:
     before = [watch() for watch in WATCHED]
@@ -101,8 +115,7 @@ def _nothing_left_over() -> Iterator[None]:
     deadline = time.monotonic() + GRACE_S
     while left := _left_over(before):
         if time.monotonic() > deadline:
-            for ref in living_actors():
-                ref.kill()  # so that one leak fails one test
+            _clear_away()
             pytest.fail(f"expected to leave nothing behind, got: {'; '.join(left)}", pytrace=False)
         multiprocessing.active_children()  # reaps those that have ended
         gc.collect()  # a socket that only a reference cycle holds is closed here, with a ResourceWarning that fails too
@@ -118,7 +131,7 @@ def session_leaves_nothing_behind() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def test_leaves_nothing_behind() -> Iterator[None]:
-    """Fail the test that leaves a thread, socket, process or actor behind."""
+    """Fail the test that leaves a thread, socket, process, actor or handler behind."""
     with _nothing_left_over():
         yield
 

@@ -14,6 +14,7 @@ CONFTEST = Path(__file__).with_name("conftest.py")
 
 LEAKS = """
 import socket, subprocess, sys, threading
+import runtime
 from actors import Actor
 
 kept = []
@@ -37,6 +38,9 @@ def test_process():
 def test_actor():
     kept.append(Actor.start())
 
+def test_handler():
+    runtime.attach("left-behind", "a.b", print)
+
 def test_clean():
     with socket.create_server(("127.0.0.1", 0)):
         subprocess.run([sys.executable, "-c", ""], check=True)
@@ -44,15 +48,15 @@ def test_clean():
     thread.start()
     thread.join()
     Actor.start().stop()
+    runtime.attach("cleaned-up", "a.b", print)
+    runtime.detach("cleaned-up")
 
 def test_frees_what_the_others_kept():
     release.set()
     for each in kept:
         if isinstance(each, subprocess.Popen):
             each.communicate()
-        elif hasattr(each, "stop"):
-            each.stop()
-        else:
+        elif hasattr(each, "close"):
             each.close()
 """
 

@@ -61,7 +61,7 @@ class AITrace(DurableDeclaration):
     - `release_manifest_ref`, `evidence_owner_ref`: go into the evidence of each trace.
     - `spool`: directory of its own, created with mode 0700. Default "var/spool/aitrace".
     - `batching`: default 100 exports or traces, 1 MiB or 1 s.
-    - `retry`, `bounds`, `synchronous`, `capacity`, `drain_s`: see `Foundation`.
+    - `retry`, `bounds`, `synchronous`, `capacity`, `drain_s`, `clock`: see `Foundation`.
 
     Raises `InvalidValue` for a bad option.
 
@@ -94,15 +94,16 @@ class AITrace(DurableDeclaration):
             raise expected("dir to be a path", dir)
         self._collector = TraceCollector(traces)
         self._collector_lock = _native.allocate_lock()
-        super().__init__(name, dict.fromkeys((_EXPORT, *self._collector.events)), capacity=capacity, drain_s=drain_s)
-        self._clock = clock or Clock()
+        super().__init__(
+            name, dict.fromkeys((_EXPORT, *self._collector.events)), capacity=capacity, drain_s=drain_s, clock=clock
+        )
         self._refs = {"release_manifest_ref": release_manifest_ref, "evidence_owner_ref": evidence_owner_ref}
         directory = Path(dir)
 
         def lineage() -> Transport:
             if url is None:
                 return LineageFiles(directory / "lineage")
-            return HttpTransport(url, headers=headers, ca_file=ca_file, timeout_s=timeout_s, clock=self._clock)
+            return HttpTransport(url, headers=headers, ca_file=ca_file, timeout_s=timeout_s, clock=self.clock)
 
         self.endpoint = str(lineage())  # now, so that a bad URL or header is refused here
         bounds = bounds or RecordClass(_LINEAGE)
@@ -129,7 +130,6 @@ class AITrace(DurableDeclaration):
             synchronous=synchronous,
             retry=retry,
             request_s=timeout_s,
-            clock=self._clock,
         )
 
     def __repr__(self) -> str:
@@ -137,7 +137,7 @@ class AITrace(DurableDeclaration):
 
     def records(self, event: Event) -> Made:
         """Make the traces that an event completes, and, of an export with a manifest, its lineage."""
-        ended_at = instant(self._clock.system_of(event.time_ns))
+        ended_at = instant(self.clock.system_of(event.time_ns))
         with self._collector_lock:
             complete = self._collector.take(event)
         traces = [TraceRecord(trace=one, ended_at=ended_at, **self._refs) for one in complete]
@@ -169,7 +169,7 @@ class AITrace(DurableDeclaration):
 
     def encode_lineage(self, records: Sequence[Record], batch_id: str) -> bytes:
         """Make a `LineageBatch`. A record holds the events of one export, as a JSON array."""
-        head = {"batch_id": batch_id, "source": SOURCE, "sent_at": instant(self._clock.system_ns())}
+        head = {"batch_id": batch_id, "source": SOURCE, "sent_at": instant(self.clock.system_ns())}
         events = b",".join(one.payload[1:-1] for one in records)
         return b'%b,"events":[%b]}' % (_encoder.encode(head)[:-1], events)
 

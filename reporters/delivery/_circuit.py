@@ -17,8 +17,11 @@ CircuitState = Literal["closed", "open", "half_open"]
 
 
 class CircuitStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Say how the way to the endpoint is. `failures` counts those in a row, `opened` how often it was given up,
-    `wait_s` is the time until the next attempt may be made, `reason` what the last failure was."""
+    """Say how the way to the endpoint is.
+
+    `failures` counts those in a row, `opened` how often it was given up, `wait_s` is the time until the next attempt
+    may be made, `reason` what the last failure was.
+    """
 
     state: CircuitState
     failures: int

@@ -47,7 +47,7 @@ class Transport(Protocol):
 
 
 class Batching(msgspec.Struct, frozen=True):
-    """Say when a batch goes out: at so many records, so many bytes of payload, or when its oldest is so old."""
+    """Say when a batch goes out: at so many records, so many bytes of payload, or when its oldest is that old (s)."""
 
     max_rows: int = 500
     max_bytes: int = 1 << 20
@@ -60,8 +60,11 @@ class Batching(msgspec.Struct, frozen=True):
 
 
 class CourierStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Say how a courier does. `answers` counts requests by what was decided; `records` records by what became of them
-    (delivered, or the kind of dead letter); `batch_rows` is how many the next request may hold: fewer after a 413."""
+    """Say how a courier does.
+
+    `answers` counts requests by what was decided; `records` records by what became of them (delivered, or the kind of
+    dead letter); `batch_rows` is how many the next request may hold: fewer after a 413.
+    """
 
     name: str
     state: CourierState
@@ -120,7 +123,7 @@ class Courier:
         self._must_end = False
         self._has_alarm = False
         self._rows = self._batching.max_rows
-        self._owed: tuple[Lease, Settlement, Answer] | None = None
+        self._owed: tuple[Lease, Settlement] | None = None
         self._in_flight = 0
         self._last: Answer | None = None
         self._answers: Counter[str] = Counter()
@@ -231,7 +234,8 @@ class Courier:
         if self._is_full() or self._state == "stopping":
             return 0
         age_s = (self._clock.system_ns() - pending.oldest_ns) / 1e9
-        return max(self._batching.max_age_s - age_s, 0)
+        # Records from the future say that the clock was set back: they are not going to wait until it has caught up.
+        return max(self._batching.max_age_s - age_s, 0) if age_s >= 0 else 0
 
     def _is_full(self) -> bool:
         pending = self._spool.pending(self._record_class)
@@ -245,8 +249,8 @@ class Courier:
             poison = Answer(Verdict.REJECTED, f"cannot be encoded: {type(error).__name__}: {error}")
             if len(lease.records) > 1:
                 self._rows = 1
-                return self._settle(lease, Settlement(), poison)
-            return self._settle(lease, self._bury(lease, "poison", poison), poison)
+                return self._settle(lease, Settlement())
+            return self._settle(lease, self._bury(lease.records, "poison", poison))
         self._in_flight = len(lease.records)
         try:
             answer = self._transport.send(body, batch_id)
@@ -258,7 +262,7 @@ class Courier:
         with self._lock:
             self._last = answer
             self._answers[answer.verdict.value] += 1
-        return self._settle(lease, self._judge(lease, answer), answer)
+        return self._settle(lease, self._judge(lease, answer))
 
     def _judge(self, lease: Lease, answer: Answer) -> Settlement:
         """Decide what becomes of the records, and of the batches to come."""
@@ -267,7 +271,7 @@ class Courier:
         if answer.verdict is Verdict.RETRY:
             self._circuit.failed(answer.reason, self._retry.delay_s(self._circuit.failures + 1, answer))
             tired = [one for one in lease.records if self._retry.gives_up(one.attempts, answer)]
-            settlement = self._bury(lease, "attempts", answer, tired)
+            settlement = self._bury(tired, "attempts", answer)
         else:
             self._circuit.succeeded()
             if answer.verdict is Verdict.DELIVERED:
@@ -277,17 +281,16 @@ class Courier:
                 self._rows = len(lease.records) // 2
             else:
                 kind = "too_large" if answer.verdict is Verdict.SPLIT else "rejected"
-                settlement = self._bury(lease, kind, answer)
+                settlement = self._bury(lease.records, kind, answer)
         self._report_circuit(before)
         return settlement
 
-    def _bury(self, lease: Lease, kind: str, answer: Answer, records: Sequence[Record] | None = None) -> Settlement:
-        records = lease.records if records is None else records
+    def _bury(self, records: Sequence[Record], kind: str, answer: Answer) -> Settlement:
         return Settlement(buried={record.id: (kind, answer.reason) for record in records})
 
-    def _settle(self, lease: Lease, settlement: Settlement, answer: Answer) -> float | None:
+    def _settle(self, lease: Lease, settlement: Settlement) -> float | None:
         """Write down what became of a lease; when that fails it is owed, and nothing else is sent before it is done."""
-        self._owed = lease, settlement, answer
+        self._owed = lease, settlement
         try:
             self._spool.settle(lease, settlement)
         except SpoolUnavailable as error:

@@ -50,7 +50,8 @@ class Outbox:
     """Keep records on disk and deliver them.
 
     name: of the reporter; a second outbox of that name on the same directory in this process takes over the first's.
-    directory: of the spool; in a forked child `<directory>-1`, `-2`, … routes: one per class of records. retry, request_s: see `Courier`.
+    directory: of the spool; in a forked child `<directory>-1`, `<directory>-2` and so on, the first that is free.
+    routes: one per class of records. retry, request_s: see `Courier`.
     """
 
     def __init__(
@@ -62,7 +63,6 @@ class Outbox:
         synchronous: Synchronous = "FULL",
         retry: RetryPolicy | None = None,
         request_s: float = 10.0,
-        clock: Clock | None = None,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise expected("synchronous to be 'FULL' or 'NORMAL'", synchronous)
@@ -72,16 +72,16 @@ class Outbox:
         self._synchronous: Synchronous = synchronous
         self._retry = retry or RetryPolicy()
         self._request_s = request_s
-        self._clock = clock or Clock()
         self._spool: Spool | None = None
         self._couriers: tuple[Courier, ...] = ()
         self._home_pid = os.getpid()
         self._pid = 0
 
-    def open(self) -> Spool:
+    def open(self, clock: Clock | None = None) -> Spool:
         """Open the spool and start the couriers, unless they run: then go on with them. Blocks on the disk."""
         if self._spool is not None and self._pid == os.getpid() and self._spool.statistics().state != "closed":
             return self._spool
+        clock = clock or Clock()
         self._pid = os.getpid()
         for directory in self._directories():
             spool = self._spool = Spool(
@@ -89,14 +89,14 @@ class Outbox:
                 classes=[route.record_class for route in self._routes],
                 synchronous=self._synchronous,
                 owner=self._name,
-                clock=self._clock,
+                clock=clock,
             )
             spool.start()
             if not spool.statistics().reason.startswith("second_owner"):
                 break
             if self._pid != self._home_pid:
                 spool.close()
-        self._couriers = tuple(self._courier(spool, route) for route in self._routes)
+        self._couriers = tuple(self._courier(spool, route, clock) for route in self._routes)
         for courier in self._couriers:
             courier.start()
         return spool
@@ -112,7 +112,7 @@ class Outbox:
             for number in range(1, _MAX_CHILDREN + 1):
                 yield self._directory.with_name(f"{self._directory.name}-{number}")
 
-    def _courier(self, spool: Spool, route: Route) -> Courier:
+    def _courier(self, spool: Spool, route: Route, clock: Clock) -> Courier:
         return Courier(
             f"{self._name} {route.record_class.name}",
             spool,
@@ -122,7 +122,7 @@ class Outbox:
             batching=route.batching,
             retry=self._retry,
             request_s=self._request_s,
-            clock=self._clock,
+            clock=clock,
             on_delivered=route.on_delivered,
             on_buried=route.on_buried,
         )

@@ -25,6 +25,7 @@ from reporters.spool import Ticket
 from runtime import Event, _native
 from runtime._dispatch import Obligation
 from runtime._mailbox import Mailbox, MailboxStatistics
+from runtime.clock import Clock
 from runtime.errors import ExitReason, expected
 from supervisors.child_spec import ChildSpec
 
@@ -93,7 +94,9 @@ class DurableDeclaration:
     One declaration serves one child at a time; its outbox and its statistics go on across restarts.
     """
 
-    def __init__(self, name: str, events: Iterable[str], *, capacity: int, drain_s: float) -> None:
+    def __init__(
+        self, name: str, events: Iterable[str], *, capacity: int, drain_s: float, clock: Clock | None = None
+    ) -> None:
         if not isinstance(name, str) or not name:
             raise expected("name to be a non-empty string", name)
         if not drain_s > 0:
@@ -101,6 +104,8 @@ class DurableDeclaration:
         self.name = name
         self.events = tuple(events)
         self.drain_s = drain_s
+        self.clock = clock or Clock()
+        self._takes_clock = clock is None
         self.mailbox = DurableMailbox(self, capacity)
         self.outbox: Outbox
         self._skipped: Counter[str] = Counter()
@@ -113,6 +118,12 @@ class DurableDeclaration:
 
     def emit(self, event: Event, drafts: Sequence[Draft]) -> None:
         """Emit, in-process, what was made of an event. Default: nothing."""
+
+    def open(self, clock: Clock) -> None:
+        """Open the outbox, by the clock of the tree unless the declaration has one of its own."""
+        if self._takes_clock:
+            self.clock = clock
+        self.outbox.open(self.clock)
 
     def commit(self, event: Event) -> Owed:
         """Make an event's records and hand them to the spool, in the calling thread; does not wait or raise."""
@@ -160,7 +171,7 @@ class DurableReporter(Actor):
         self._declared = declared
 
     def on_start(self) -> None:
-        self._declared.outbox.open()
+        self._declared.open(self.clock)
         runtime.subscribe(self._declared.name, self._declared.events, self._declared.mailbox)
 
     def on_receive(self, message: Any) -> Any:

@@ -47,7 +47,8 @@ class Foundation(DurableDeclaration):
     - `source`: who sends. `run_id`: of the lines of a file, default the source.
     - `batching`: default 500 events, 1 MiB or 1 s. `retry`: see `RetryPolicy`.
     - `bounds`: what the spool may hold; default 100,000 events, 256 MiB, 7 days, refuse when full.
-    - `synchronous`: "FULL" or "NORMAL". `capacity`: events that may wait to be read. `drain_s`: time to stop in.
+    - `synchronous`: "FULL" or "NORMAL". `capacity`: events that may wait to be read. `drain_s`: time to stop in, 1.5 s.
+    - `clock`: default that of the application.
 
     Raises `InvalidValue` for a bad option. An endpoint that is away is no error: it is tried again and again.
 
@@ -80,9 +81,8 @@ class Foundation(DurableDeclaration):
         if not isinstance(source, str) or not source:
             raise expected("source to be a non-empty string", source)
         self._forwarding = Forwarding(forward, metrics, span_prefixes)
-        super().__init__(name, self._forwarding.events, capacity=capacity, drain_s=drain_s)
-        self._clock = clock or Clock()
-        self._ids = IdSource(self._clock.system_ns)
+        super().__init__(name, self._forwarding.events, capacity=capacity, drain_s=drain_s, clock=clock)
+        self._ids = IdSource(lambda: self.clock.system_ns())
         self._source = source
         self._run_id = run_id or source
         path = _path(url)
@@ -90,7 +90,7 @@ class Foundation(DurableDeclaration):
         def transport() -> Transport:
             if path is not None:
                 return FileTransport(path)
-            return HttpTransport(url, headers=headers, ca_file=ca_file, timeout_s=timeout_s, clock=self._clock)
+            return HttpTransport(url, headers=headers, ca_file=ca_file, timeout_s=timeout_s, clock=self.clock)
 
         self.endpoint = str(transport())  # now, so that a bad URL or header is refused here
         self.outbox = Outbox(
@@ -107,7 +107,6 @@ class Foundation(DurableDeclaration):
             synchronous=synchronous,
             retry=retry,
             request_s=timeout_s,
-            clock=self._clock,
         )
 
     def __repr__(self) -> str:
@@ -115,7 +114,7 @@ class Foundation(DurableDeclaration):
 
     def records(self, event: Event) -> Made:
         """Make one record per metric of an event."""
-        system_ns = self._clock.system_of(event.time_ns)
+        system_ns = self.clock.system_of(event.time_ns)
         drafts = []
         for point in self._forwarding.points(event):
             about = {"event": event.name} if event.rate == 1 else {"event": event.name, "rate": f"{event.rate:g}"}
@@ -141,7 +140,7 @@ class Foundation(DurableDeclaration):
 
     def encode_batch(self, records: Sequence[Record], batch_id: str) -> bytes:
         """Make the body of a request: a `MetricBatch`. The records are JSON already, and go in as they are."""
-        head = {"batch_id": batch_id, "source": self._source, "sent_at": instant(self._clock.system_ns())}
+        head = {"batch_id": batch_id, "source": self._source, "sent_at": instant(self.clock.system_ns())}
         return b'%b,"events":[%b]}' % (_encoder.encode(head)[:-1], b",".join(one.payload for one in records))
 
     def encode_lines(self, records: Sequence[Record], batch_id: str) -> bytes:

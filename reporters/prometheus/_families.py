@@ -47,16 +47,25 @@ def render(views: Iterable[MetricView], accept: str = "") -> tuple[bytes, str]:
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Tell whether an Accept header takes OpenMetrics 1.0.
+    """Tell whether an Accept header takes OpenMetrics 1.0, and likes the text format no better.
 
     >>> [wants_openmetrics(a) for a in ("application/openmetrics-text;version=1.0.0,*/*;q=0.1", "text/plain", "")]
     [True, False, False]
     """
-    for part in accept.split(","):
+    liked = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
+    for part in accept.lower().split(","):
         kind, *options = (piece.strip() for piece in part.split(";"))
-        if kind == "application/openmetrics-text" and "q=0" not in options:
-            return True
-    return False
+        given = {name.strip(): value.strip() for name, _, value in (option.partition("=") for option in options)}
+        if kind in liked and (kind == "text/plain" or given.get("version", "1.0.0") == "1.0.0"):
+            liked[kind] = max(liked[kind], _quality(given.get("q", "1")))
+    return 0 < liked["application/openmetrics-text"] >= liked["text/plain"]
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def families_of(views: Iterable[MetricView]) -> list[Family]:

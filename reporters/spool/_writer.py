@@ -15,6 +15,7 @@ file is opened again later.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections import deque
@@ -30,7 +31,7 @@ from reporters.spool._model import RecordClass, Synchronous
 from reporters.spool._owner import Claim, Taken, claim
 from reporters.spool._parker import Milestone, Parker
 from reporters.spool._recovery import is_damage, open_store
-from reporters.spool._store import Store
+from reporters.spool._store import Changes, Store
 from runtime import _native
 from runtime.clock import Clock
 from runtime.errors import BeamstalkError
@@ -46,8 +47,19 @@ _REASONS = {
     sqlite3.SQLITE_CANTOPEN: "cannot_open",
     sqlite3.SQLITE_BUSY: "locked",
 }
+_ERRNO_REASONS = {
+    errno.EROFS: "read_only",
+    errno.EACCES: "read_only",
+    errno.EPERM: "read_only",
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "disk_full",
+}
 _PASSING = frozenset({"disk_full", "locked"})
 """Trouble after which the open database is as good as before."""
+
+
+class Moved(OSError):
+    """The file is no longer where it was opened."""
 
 
 class Writer:
@@ -135,19 +147,20 @@ class Writer:
     def _commit(self, store: Store | None, jobs: Sequence[Job]) -> Store | None:
         """Run jobs in one transaction and tell them; answer the store to go on with."""
         if store is None:
-            self._refuse(jobs, self._ledger.reason or self._ledger.state)
+            self._refuse(jobs, "unavailable")
             return None
         try:
-            self._transact(store, jobs)
+            changes = self._transact(store, jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, the jobs must be told and the thread must live
             return self._after_failure(store, jobs, error)
+        self._tell(store, jobs, changes)
         return store
 
-    def _transact(self, store: Store, jobs: Sequence[Job]) -> None:
+    def _transact(self, store: Store, jobs: Sequence[Job]) -> Changes:
         assert self._claim is not None
         with self._claim.at_work:
-            if self._moved():
-                raise FileNotFoundError(f"{self._path} was moved or removed")
+            if self._has_moved():
+                raise Moved(f"{self._path} was moved or removed")
             store.begin()
             try:
                 for job in jobs:
@@ -157,12 +170,18 @@ class Writer:
                 with contextlib.suppress(sqlite3.Error):  # the failure itself is what counts
                     store.rollback()
                 raise
+        return changes
+
+    def _tell(self, store: Store, jobs: Sequence[Job], changes: Changes) -> None:
         self._ledger.commit([one for job in jobs for one in job.taken], changes, store.usage, store.dead_letters)
         for job in jobs:
             job.done()
         if any(what in ("committed", "revived") for _, what in changes):
             for listener in self.listeners:
-                listener()
+                try:
+                    listener()
+                except Exception:  # noqa: BLE001 - what it listens to is done, and others wait
+                    logger.exception("spool {}: a listener failed", self._directory)
 
     def _after_failure(self, store: Store, jobs: Sequence[Job], error: Exception) -> Store | None:
         self._ledger.count_failed_commit()
@@ -170,7 +189,7 @@ class Writer:
             self._part_from(store)
             replaced = self._open(suspect=str(error))
             if replaced is None:
-                self._refuse(jobs, self._ledger.reason)
+                self._refuse(jobs, "unavailable")
                 return None
             store = replaced
             if len(jobs) == 1:
@@ -193,18 +212,21 @@ class Writer:
     def _commit_or_refuse(self, store: Store, jobs: Sequence[Job]) -> Store | None:
         """Try once more in a file that was just replaced; a second failure is not followed by a third attempt."""
         try:
-            self._transact(store, jobs)
+            changes = self._transact(store, jobs)
         except Exception as error:  # noqa: BLE001 - as in _commit
             self._part_from(store)
             self._give_up(error)
             self._refuse(jobs, _reason(error))
             return None
+        self._tell(store, jobs, changes)
         return store
 
     def _refuse(self, jobs: Sequence[Job], reason: str) -> None:
+        """Count jobs by a word, and tell them all there is to say."""
+        told = self._ledger.reason if reason == "unavailable" else reason
         for job in jobs:
             self._ledger.fail(job.taken, reason)
-            job.fail(reason)
+            job.fail(told)
 
     # -- opening and closing -----------------------------------------------------------------------------------------
 
@@ -255,7 +277,7 @@ class Writer:
         with self._claim.at_work, contextlib.suppress(sqlite3.Error):  # it failed before; nothing depends on this
             store.close()
 
-    def _moved(self) -> bool:
+    def _has_moved(self) -> bool:
         try:
             return os.stat(self._path).st_ino != self._inode
         except FileNotFoundError:
@@ -286,6 +308,8 @@ def _reason(error: BaseException) -> str:
         return "damaged"
     if isinstance(error, sqlite3.Error):
         return _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "database_error")
+    if isinstance(error, Moved):
+        return "moved"
     if isinstance(error, OSError):
-        return "read_only" if isinstance(error, PermissionError) or error.errno == 30 else "cannot_open"
+        return _ERRNO_REASONS.get(error.errno or 0, "cannot_open")
     return type(error).__name__

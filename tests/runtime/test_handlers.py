@@ -101,7 +101,7 @@ def test_names_given_twice_are_one() -> None:
     ("events", "sentence"),
     [
         ([], "expected at least one event name, got: []"),
-        ("a.b", "expected a list of event names, got: 'a.b'. Write ['a.b'], or use attach"),
+        ("a.b", "expected a list of event names, got: 'a.b'. For one event, use attach"),
         (["a.b", "a..b"], "expected an event name of non-empty segments"),
     ],
 )
@@ -387,3 +387,21 @@ class TableAgainstModel(RuleBasedStateMachine):
 
 
 TestTableAgainstModel = TableAgainstModel.TestCase
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"carrier": "inline", "deadline_s": 1}, "expected deadline_s only with carrier thread, green or process"),
+        ({"carrier": "inline", "capacity": 5}, "expected capacity only with carrier thread, green or process"),
+        ({"block_s": 1}, "expected block_s only with policy='block'"),
+        ({"max_abandoned": 3}, "expected max_abandoned only with deadline_s"),
+        ({"budget_s": 1}, "expected budget_s only with carrier='inline'"),
+        ({"fallback": "thread"}, "expected fallback only with carrier green or inline"),
+    ],
+)
+def test_an_option_that_would_mean_nothing_is_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidValue, match=sentence):
+        runtime.attach("log", "a.b", handler, **options)
+
+    assert runtime.list_handlers() == []

@@ -127,6 +127,7 @@ def test_a_name_that_cannot_work_is_refused(name: Any, message: str) -> None:
         ({"unit": ("second",)}, "expected unit to be a name, or a pair"),
         ({"unit": ""}, "expected unit to be a name, or a pair"),
         ({"unit": None}, "expected unit to be a name, or a pair"),
+        ({"unit": (["second"], "native")}, "expected unit to be a name, or a pair"),
         ({"description": 3}, "expected description to be a string, got: 3"),
         ({"reporter_options": []}, "expected reporter_options to be a dict"),
         ({"reporter_options": {"bucket": [1]}}, "expected a reporter option .* got: 'bucket'"),

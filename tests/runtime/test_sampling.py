@@ -75,3 +75,7 @@ def test_a_rate_of_one_and_a_rate_of_nought_mean_all_and_nothing(seeded: None) -
 def test_a_bad_rate_is_refused_by_name(rate: object) -> None:
     with pytest.raises(InvalidValue, match=r"the sampling rate of shop.order to be a number from 0 to 1, got"):
         Application("sampled", sampling={"shop.order": rate})  # type: ignore[dict-item]
+
+
+def test_a_name_may_be_given_in_segments() -> None:
+    assert sampling.check_rates({("shop", "order"): 0.5}) == {"shop.order": 0.5}  # type: ignore[dict-item]

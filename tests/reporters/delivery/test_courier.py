@@ -63,6 +63,18 @@ def test_a_batch_goes_out_when_its_oldest_record_is_a_second_old(make_spool: Mak
     assert spool.statistics().classes["default"].delivered == 2
 
 
+def test_a_clock_that_is_set_back_holds_nothing_up(make_spool: MakeSpool) -> None:
+    clock = FakeClock()
+    spool = make_spool(clock=clock)
+    spool.commit(b"a")
+    with endpoint() as there:
+        one = courier(spool, there.url, FakeClock(system_ns=clock.system_ns() - 3_600_000_000_000))
+
+        assert one.step() == 0
+
+    assert arrived(there) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("batching", "sizes"), [(Batching(max_rows=4), [4, 4]), (Batching(max_bytes=30, max_rows=100), [3, 3, 3])]
 )

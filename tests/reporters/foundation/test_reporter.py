@@ -16,6 +16,7 @@ from actors import whereis
 from reporters.delivery import Batching, RetryPolicy
 from reporters.foundation import Foundation, MetricBatch, MetricEvent, MetricLine
 from reporters.spool import RecordClass
+from runtime.clock import FakeClock
 from runtime.errors import InvalidValue, NotCommitted
 from runtime.testing import capture_events
 from supervisors import Application
@@ -225,3 +226,18 @@ def test_misuse_is_an_error_at_the_call(tmp_path: Path) -> None:
         Foundation("http://h/", synchronous="OFF")  # type: ignore[arg-type]
     assert "0123" not in repr(Foundation("http://h/?token=0123", headers={"Authorization": "0123"}))
     assert not (tmp_path / "var").exists()
+
+
+def test_a_whole_tree_under_a_fake_clock_reports_by_it(foundation: Callable[..., Foundation]) -> None:
+    clock = FakeClock(system_ns=1_000_000_000_000_000_000)
+    with endpoint() as there:
+        declared = foundation(there.url, batching=Batching(max_age_s=60))
+        with Application("shop", children=[declared], clock=clock).running():
+            submit(1)
+            until(lambda: spool_of(declared).stored == 1)
+            clock.advance(59)
+            before = len(there.requests)
+            until(lambda: (clock.advance(1), len(there.requests))[1] == 1)
+
+    assert before == 0
+    assert events(there)[0].timestamp.timestamp() == 1_000_000_000

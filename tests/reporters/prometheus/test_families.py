@@ -116,7 +116,11 @@ def test_openmetrics_is_what_a_parser_takes() -> None:
         ("text/plain;version=0.0.4", TEXT),
         ("application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5", OPENMETRICS),
         ("application/openmetrics-text;q=0", TEXT),
-        ("application/openmetrics-text;version=nonsense", OPENMETRICS),
+        ("application/openmetrics-text;q=0.000, text/plain", TEXT),
+        ("application/openmetrics-text;q=high", TEXT),
+        ("application/openmetrics-text;version=0.0.1", TEXT),
+        ("application/openmetrics-text;version=0.0.1, Application/OpenMetrics-Text; Version=1.0.0", OPENMETRICS),
+        ("application/openmetrics-text;version=1.0.0;q=0.1,text/plain;q=0.9", TEXT),
         (";,;=,", TEXT),
     ],
 )

@@ -296,6 +296,7 @@ def test_a_directory_removed_under_a_running_spool_is_noticed_and_made_anew(
 
     refused = spool.put(b"while it is gone")
     assert not refused.wait(30)
+    assert refused.reason == "moved"
     until_ready(spool, clock)
 
     assert_works(spool)

@@ -160,6 +160,21 @@ def test_offers_that_race_with_the_end_are_committed_or_refused_and_never_forgot
         assert spool.statistics().balanced
 
 
+def test_a_listener_that_fails_costs_nobody_anything(make_spool: MakeSpool) -> None:
+    spool = make_spool()
+
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    spool.subscribe(fail)
+
+    spool.commit(b"1")
+    spool.commit(b"2")
+
+    assert spool.statistics().classes["default"].committed == 2
+    assert spool.statistics().failed_commits == 0
+
+
 # -- bounds ------------------------------------------------------------------------------------------------------------
 
 

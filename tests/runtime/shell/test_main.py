@@ -1,0 +1,417 @@
+"""The shell as a program, against a service that runs: one command, its output, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.application import Anvil
+from runtime.shell import protocol
+from runtime.shell._commands import COMMANDS
+from tests.runtime.meeting import PATIENCE_S, until
+from tests.runtime.shell.conftest import ROOT, Done, Home, Node
+
+Run = Callable[..., Done]
+
+ASKING = [
+    ("status",),
+    ("tree",),
+    ("ps",),
+    ("info", "ingest"),
+    ("where", "ingest"),
+    ("state", "ingest"),
+    ("crashes",),
+    ("events",),
+    ("handlers",),
+    ("metrics",),
+    ("reporters",),
+    ("doctor",),
+    ("top", "--interval", "0.01"),
+    ("trace", "shop.order", "--for", "0.01"),
+]
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=lambda arguments: arguments[0])
+def test_command_writes_a_table_and_json_and_nothing_else(node: Node, shell: Run, arguments: tuple[str, ...]) -> None:
+    text, frames = shell(*arguments), shell("--json", *arguments, "--count", "1") if arguments[0] == "top" else shell("--json", *arguments)
+
+    assert (text.code, frames.code) == (0, 0), (text, frames)
+    assert "Traceback" not in text.errors + frames.errors
+    assert "\x1b" not in text.out
+    for frame in frames.frames:
+        assert frame.keys() == {"v", "at", "node", "data"}
+        assert frame["node"]["name"] == "demo"
+    assert len(frames.frames) == (0 if arguments[0] == "trace" else 1)
+
+
+def test_every_alias_does_what_its_command_does(node: Node, shell: Run) -> None:
+    aliases = {"s": "healthy", "t": "ingest", "pstree": "ingest", "p": "SUPERVISOR", "cr": "", "e": "EVENT", "m": "METRIC"}
+
+    for alias, shown in aliases.items():
+        done = shell(alias)
+        assert done.code == 0, done
+        assert shown in done.out
+
+    assert set(aliases) | {"i", "w", "?", "quit", "q"} == {alias for command in COMMANDS for alias in command.aliases}
+
+
+def test_tree_shows_strategy_intensity_and_the_last_failure(node: Node, shell: Run) -> None:
+    node.do("crash")
+    until(lambda: any("no good" in str(line.get("last_failure")) for line in shell("tree", "--json").data))
+
+    done = shell("tree", "workers")
+
+    first, second, third = done.out.splitlines()[1:]
+    assert "one_for_one" in first
+    assert "1/100 in 5 s" in first
+    assert second.startswith("├─ ingest")
+    assert "ValueError('no good')" in second
+    assert third.startswith("└─ export\\x1b[31m")
+
+
+def test_control_characters_of_a_name_reach_no_terminal(node: Node, shell: Run) -> None:
+    text, json_text = shell("ps"), shell("ps", "--json")
+
+    assert "export\\x1b[31m" in text.out
+    assert "\x1b" not in text.out + json_text.out
+    assert "workers/export\x1b[31m" in [row["actor"] for row in json_text.data["actors"]]
+
+
+def test_check_says_by_its_code_whether_the_node_is_healthy(node: Node, shell: Run) -> None:
+    healthy = shell("status", "--check")
+    node.do("attach")
+    node.do("emit 1")
+    until(lambda: shell("handlers", "--json").data[0]["state"] == "gave_up")
+    unhealthy = shell("status", "--check", "--json")
+
+    assert (healthy.code, unhealthy.code, unhealthy.data["healthy"]) == (0, 1, False)
+    assert shell("status").code == 0
+    assert shell("doctor").code == 1
+
+
+def test_unknown_name_is_told_with_what_was_meant(node: Node, shell: Run) -> None:
+    done = shell("info", "ingset")
+
+    assert (done.code, done.out) == (1, "")
+    assert "no actor named 'ingset'; did you mean 'ingest'?" in done.errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("inof",), "did you mean 'info'?"),
+        (("info",), "required: ACTOR"),
+        (("ps", "--sort", "colour"), "invalid choice: 'colour'"),
+        (("--timeout", "0", "ps"), "expected a number of seconds"),
+        (("trace", "a.b", "--where", "x"), "expected KEY=VALUE"),
+        (("ps", "--unknown"), "unrecognized arguments"),
+        (("stop", "ingest"), "Say --yes"),
+        (("trace", "a..b"), "expected a pattern"),
+        (("--start", "nothing", "ps"), "module:attribute"),
+        (("--start", "no.such:thing", "ps"), "can be imported"),
+    ],
+)
+def test_mistake_on_the_command_line_is_one_sentence(node: Node, shell: Run, arguments: tuple[str, ...], told: str) -> None:
+    done = shell(*arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert told in done.errors
+    assert len(done.errors.splitlines()) == 1
+
+
+def test_options_may_stand_before_and_after_the_command(node: Node, shell: Run) -> None:
+    before, after = shell("--json", "--connect", str(node.path), "ps"), shell("ps", "--connect", str(node.path), "--json")
+
+    assert before.frames[0].keys() == after.frames[0].keys()
+
+
+def test_help_names_every_command(shell: Run) -> None:
+    done = shell("--help")
+
+    assert done.code == 0
+    assert all(command.name in done.out for command in COMMANDS)
+    assert shell("help", "trace").code == shell("trace", "--help").code == 0
+    assert "--where" in shell("help", "trace").out
+
+
+# -- which node ------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_node_the_code_is_three_and_says_what_to_do(shell: Run) -> None:
+    done = shell("ps")
+
+    assert (done.code, done.out) == (3, "")
+    assert "introspect=True" in done.errors
+
+
+def test_several_nodes_are_listed_and_one_is_chosen(start_node: Callable[..., Node], shell: Run) -> None:
+    nodes = [start_node(), start_node()]
+
+    unsure = shell("ps")
+    chosen = [shell("status", "--json", "--node", str(node.process.pid)) for node in nodes]
+    by_path = shell("status", "--json", "--connect", str(nodes[0].path))
+
+    assert unsure.code == 2
+    assert all(str(node.path) in unsure.errors for node in nodes)
+    assert [done.data["pid"] for done in chosen] == [node.process.pid for node in nodes]
+    assert by_path.data["pid"] == nodes[0].process.pid
+
+
+def test_dead_node_is_no_node_and_its_socket_goes(node: Node, shell: Run) -> None:
+    node.kill()
+    assert node.path.exists()
+
+    named, found = shell("ps", "--connect", str(node.path)), shell("ps")
+
+    assert (named.code, found.code) == (3, 3)
+    assert not node.path.exists()
+
+
+def test_stopped_process_is_a_timeout(node: Node, shell: Run) -> None:
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        done = shell("ps", "--timeout", "0.2")
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+
+    assert (done.code, done.out) == (4, "")
+    assert "within 0.2 s" in done.errors
+
+
+def test_sockets_in_a_directory_that_others_may_write_are_not_used(node: Node, shell: Run, home: Home) -> None:
+    home.sockets.chmod(0o777)
+
+    listed, doctor = shell("ps"), shell("doctor")
+
+    assert listed.code == 3
+    assert doctor.code == 1
+    assert f"chmod 700 {home.sockets}" in doctor.out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_users_shell_sees_nothing(node: Node, home: Home) -> None:
+    home.path.chmod(0o755)
+    home.sockets.parent.chmod(0o755)
+    command = [sys.executable, "-m", "runtime.shell", "ps", "--connect", str(node.path)]
+
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=home.environment, user=65534, capture_output=True, text=True, timeout=PATIENCE_S)
+    except PermissionError:
+        pytest.skip("another user cannot run this interpreter")
+    if "No module named" in done.stderr or "Permission denied" in done.stderr.partition("runtime.shell:")[0]:
+        pytest.skip("another user cannot read this checkout")
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (b"nonsense\n", 3),
+        (b'{"v":2,"at":0,"node":{"name":"x","pid":1},"data":1}\n', 3),
+        (b"", 3),
+        (b"x" * 1000, 3),
+        (b'{"v":1,"at":0,"node":{"name":"x","pid":1},"error":{"kind":"busy","message":"full"}}\n', 4),
+    ],
+)
+def test_node_that_talks_nonsense_is_told_in_one_sentence(home: Home, shell: Run, said: bytes, code: int) -> None:
+    home.sockets.mkdir(0o700)
+    path = home.sockets / "odd-1.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runtime.shell", "ps", "--connect", str(path)],
+            cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(said)
+        out, errors = process.communicate(timeout=PATIENCE_S)
+
+    assert (process.returncode, out) == (code, ""), errors
+    assert len(errors.splitlines()) == 1
+
+
+# -- stuck, gone, interrupted ----------------------------------------------------------------------------------------
+
+
+def test_stuck_node_is_listed_with_how_stale_it_is(node: Node, shell: Run) -> None:
+    node.do("block")
+    until(lambda: shell("ps", "--json").frames[0]["node"]["stale_ns"] > 0)
+
+    listed, where = shell("ps"), shell("where", "ingest")
+    state = shell("state", "ingest", "--timeout", "0.3")
+
+    assert (listed.code, where.code, state.code) == (0, 0, 4)
+    assert listed.errors.startswith("stale ")
+    assert "stale" not in listed.out
+    assert "time.sleep(600)" in where.out
+    assert "the hub has been blocked" in state.errors
+
+
+def test_reader_that_goes_early_costs_no_traceback(node: Node, home: Home) -> None:
+    node.do("spawn 3000")
+    command = f"{sys.executable} -m runtime.shell ps | head -n 2"
+
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, env=home.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_interrupt_ends_a_trace_with_130(node: Node, home: Home) -> None:
+    command = [sys.executable, "-m", "runtime.shell", "trace", "shop.*", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+
+        def heard() -> bool:
+            node.do("emit 1")
+            return select_readable(process.stdout)
+
+        until(heard)
+        first = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+
+    assert (process.returncode, errors) == (130, "")
+    assert first["data"]["metadata"] == {"country": "NL", "token": "***"}
+
+
+def select_readable(stream: Any) -> bool:
+    import select
+
+    return bool(select.select([stream], [], [], 0.05)[0])
+
+
+# -- changing --------------------------------------------------------------------------------------------------------
+
+
+def test_control_verbs_change_the_node(node: Node, shell: Run) -> None:
+    before = shell("info", "ingest", "--json").data["id"]
+
+    done = [
+        shell("restart", "ingest", "--yes"),
+        shell("stop", "ingest", "--yes"),
+        shell("restart", "ingest", "--yes"),
+        shell("emit", "shop.order", "amount=3", "country=NL", "note=text", "--yes"),
+    ]
+
+    assert [one.code for one in done] == [0] * 4, done
+    assert shell("info", "ingest", "--json").data["id"] != before
+    until(lambda: shell("metrics", "--json").data[0]["series"] == [{"tags": {"country": "NL"}, "value": 1}])
+
+
+def test_node_that_allows_no_control_refuses(start_node: Callable[..., Node], shell: Run) -> None:
+    start_node()
+
+    done = shell("stop", "ingest", "--yes")
+
+    assert done.code == 1
+    assert "control=True" in done.errors
+    assert shell("info", "ingest").code == 0
+
+
+# -- other ways in ---------------------------------------------------------------------------------------------------
+
+
+def test_start_boots_a_tree_and_looks_into_it(shell: Run) -> None:
+    done = shell("--start", "tests.runtime.shell.demo:application", "ps", "--json")
+
+    assert done.code == 0, done
+    assert "ingest" in [row["actor"] for row in done.data["actors"]]
+
+
+def test_start_makes_an_application_of_a_class(shell: Run) -> None:
+    done = shell("--start", "tests.runtime.shell.demo:Demo", "status", "--check")
+
+    assert done.code == 0, done
+
+
+def test_console_script_finds_applications_in_the_working_directory(shell: Run, home: Home) -> None:
+    # What an installed script does: its own directory is on the path, the working directory is not.
+    script = home.path / "bin" / "beamstalk"
+    script.parent.mkdir()
+    script.write_text(f"import sys\nsys.path.append({str(ROOT)!r})\nfrom runtime.shell.__main__ import main\nsys.exit(main())\n")
+    (home.path / "mine.py").write_text("from tests.runtime.shell.demo import Demo\napplication = Demo()\n")
+    home.environment.pop("PYTHONPATH")
+
+    done = shell("--start", "mine:application", "status", "--json", cwd=home.path, program=[sys.executable, str(script)])
+
+    assert done.code == 0, done
+    assert done.data["name"] == "demo"
+
+
+def test_commands_may_come_from_a_pipe(node: Node, shell: Run) -> None:
+    done = shell("--json", input="status\nps ingest\n\ninfo nobody\n")
+
+    assert [sorted(frame["data"])[0] for frame in done.frames] == ["actors", "actors", "actors"]
+    assert "no actor named 'nobody'" in done.errors
+    assert done.code == 1
+
+
+def test_reference_application_is_looked_into(home: Home, shell: Run) -> None:
+    if not getattr(Anvil, "introspect", False):
+        pytest.skip("app.application does not ask for introspection")
+    command = [sys.executable, "-m", "app", "--samples", "50", "--rate", "20", "--train", "0", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: home.sockets.exists() and shell("status").code == 0)
+            status = shell("status", "--json").data
+            actors = {row["actor"] for row in shell("ps", "--json").data["actors"]}
+            events = {row["event"]: row for row in shell("events", "anvil", "--json").data}
+        finally:
+            process.kill()
+
+    assert status["name"] == "anvil"
+    assert {"anvil", "telemetry", "reporters", "introspector"} <= actors
+    assert events["anvil.label.submit.stop"]["declared"]
+
+
+def test_own_packages_shadowed_by_foreign_ones_are_told(node: Node, shell: Run, home: Home) -> None:
+    (home.path / "actors").mkdir()
+    (home.path / "actors" / "__init__.py").touch()
+
+    done = shell("doctor", "--json", cwd=home.path)
+
+    check = next(one for one in done.data if one["check"] == "package actors")
+    assert (done.code, check["result"]) == (1, "fail")
+    assert str(home.path) in check["found"]
+    assert "rename" in check["fix"]
+
+
+def test_nothing_of_the_upper_floors_is_imported(node: Node, shell: Run) -> None:
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; from runtime.shell.__main__ import main; code = main(sys.argv[1:]); "
+        "print([n for n in sys.modules if n.split('.')[0] in ('actors', 'supervisors', 'reporters', 'app')]); sys.exit(code)",
+    ]
+
+    done = shell("status", program=program)
+
+    assert done.out.splitlines()[-1] == "[]"
+
+
+def test_sockets_are_the_users_own(node: Node, home: Home) -> None:
+    modes = [stat.S_IMODE(os.lstat(path).st_mode) for path in (node.path, home.sockets)]
+
+    assert modes == [0o600, 0o700]
+    assert node.path == home.sockets / f"demo-{node.process.pid}.sock"
+
+
+def test_answer_that_is_too_long_is_not_read_for_ever() -> None:
+    assert protocol.ANSWER_BYTES < 1 << 30
+    assert Path(protocol.__file__).name == "protocol.py"
