@@ -190,6 +190,10 @@ class Actor(pykka.Actor):
             else:
                 scheduler.activate(self)
             return started.get()  # type: ignore[no-any-return]
+        except BaseException:
+            # What its own start raised; or our own end meanwhile, and then nobody would have a ref of it.
+            self._kill()
+            raise
         finally:
             if self._dead and link and parent is not None:
                 parent._actor._forget_link(self._actor_ref)

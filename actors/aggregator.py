@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from typing import Any, ClassVar
 
 import msgspec
+from loguru import logger
 
 from actors._actor import Actor
 from actors._future import Future
@@ -141,12 +142,19 @@ class Aggregator(Actor):
         return self.store.statistics()
 
     def _handle_load(self) -> bool:
-        """Record a batch instead of one message; the store never raises for what is in the events."""
+        """Record a batch instead of one message."""
         events = self._mailbox.take_all(_BATCH, self)
         if not events:
             return False
-        self.store.update(events)
-        self._mailbox.settle(self, count=len(events))
+        try:
+            self.store.update(events)
+        except Exception:
+            # The store does not raise for what is in an event. Should it all the same, the batch has failed, the reporters
+            # and the next batch have not.
+            logger.exception("{} events could not be recorded", len(events))
+            self._mailbox.settle(self, failed=True, count=len(events))
+        else:
+            self._mailbox.settle(self, count=len(events))
         return True
 
     def _record_all(self) -> None:

@@ -102,5 +102,5 @@ class Poller(Actor):
         else:
             self.measured += 1
             self.failing = 0
-        pause = self.measurement.period_s * min(2**self.failing, _LONGEST_PAUSE)
+        pause = self.measurement.period_s * min(2 ** min(self.failing, 10), _LONGEST_PAUSE)
         self._timer = self.send_after(pause, "measure")

@@ -16,6 +16,7 @@ from actors._actor import Actor
 from runtime import Event, execute, subscribe
 from runtime._mailbox import Mailbox
 from runtime.catalogue import INVALID, Catalogue
+from runtime.errors import shown
 
 __all__ = [
     "NAME",
@@ -69,7 +70,10 @@ class Validator(Actor):
     def _check(self, event: Event) -> None:
         """Event `telemetry.event.invalid`: measurements {problems}, metadata {event_name, problems (sentences)}."""
         self.checked += 1
-        problems: list[Any] = self.catalogue.check(event)
+        try:
+            problems: list[Any] = self.catalogue.check(event)
+        except Exception as error:  # noqa: BLE001  # what is in an event may do anything when it is looked at
+            problems = [f"the check failed: {shown(error)}"]
         if problems:
             self.invalid[event.name] += 1
             execute(INVALID, {"problems": len(problems)}, {"event_name": event.name, "problems": problems})

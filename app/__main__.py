@@ -2,7 +2,7 @@
 
 Beside it, `python -m app train` trains alone, and `python -m app --sink` receives what durable reporters send.
 
-Exit codes: 0 done and all accounts add up; 1 failed, or they do not; 2 a mistake on the command line; 130
+Exit codes: 0 done and all accounts add up; 1 failed, or they do not; 2 a mistake on the command line or in the configuration; 130
 interrupted. An interrupted run still concludes with what it has; a second Ctrl-C ends it at once. What goes wrong is
 one sentence on stderr, never a traceback.
 """
@@ -21,7 +21,7 @@ from app.job import run
 from app.options import Parser, parse
 from app.screen import Screen
 from app.training import cli as training
-from runtime.errors import BeamstalkError, InvalidValue
+from runtime.errors import BeamstalkError, InvalidValue, StartError
 
 _OTHERS = {
     "train": ("Train a small model on the lexicon.", training.add_arguments, training.run),
@@ -44,6 +44,8 @@ def main(arguments: list[str]) -> int:
         return 1
     except InvalidValue as mistake:
         return _fail(mistake, 2)
+    except StartError as failure:
+        return _fail(_root(failure), 1)
     except (BeamstalkError, OSError, sqlite3.Error) as failure:
         return _fail(failure, 1)
 
@@ -75,6 +77,14 @@ def _other(name: str, arguments: list[str]) -> int:
     parser = Parser(prog=f"python -m app {name}", allow_abbrev=False, description=description)
     add_arguments(parser)
     return run_it(parser.parse_args(arguments))
+
+
+def _root(failure: StartError) -> Exception:
+    """Take the supervisors' words off why a child could not be started."""
+    reason = failure.reason
+    if isinstance(reason, StartError):
+        return _root(reason)
+    return reason if isinstance(reason, BeamstalkError) else failure
 
 
 def _fail(error: Exception, code: int) -> int:

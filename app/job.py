@@ -97,6 +97,7 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         application.stop()
         listeners = accounts.accounts(actors, gave_up)
     # Out here the listener has taken in everything that was sent.
+    received = None if listener is None else listener.received()
     return summary.Summary(
         labels=_labels(replay, ledger, manifests, is_sampled=_is_sampled(config)),
         agreement=summary.Agreement(
@@ -105,9 +106,7 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         emit=summary.Emit(emit.count, emit.percentile_us(0.5), emit.percentile_us(0.99)),
         listeners=listeners,
         events=accounts.total(listeners),
-        statsd=_statsd(
-            application.statsd.statistics(), None if listener is None else listener.received(), labels_metric
-        ),
+        statsd=_statsd(application.statsd.statistics(), received, labels_metric),
         forwarded=[_forwarded(one) for one in application.reporters.durable],
         restarts=restarts,
         exports=manifests,
@@ -143,7 +142,7 @@ def _forwarded(reporter: Foundation | AITrace) -> summary.Forwarded:
     spool = found.outbox.spool
     classes = [] if spool is None else list(spool.classes.values())
     troubles = [courier.circuit.reason for courier in found.outbox.couriers.values() if courier.circuit.failures]
-    if spool is not None and spool.state == "unavailable":
+    if spool is not None:
         troubles.append(spool.reason)
     return summary.Forwarded(
         reporter=found.name,

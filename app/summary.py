@@ -63,7 +63,7 @@ class Statsd(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Forwarded(msgspec.Struct, frozen=True, kw_only=True):
-    """What a durable reporter did with its records: delivered, still in its spool, given up, or refused by a full one."""
+    """What became of a durable reporter's records: delivered, still in its spool, given up, or refused when full."""
 
     reporter: str
     endpoint: str

@@ -53,7 +53,7 @@ characters, got: 'anvil..submit'. Write it as 'domain.action.stop'
     return name if type(name) is str else ".".join(segments)  # type: ignore[arg-type]
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
+class Event(msgspec.Struct, frozen=True):
     """What travels in mailboxes: one emission.
 
     Fields: `name` (dotted), `measurements`, `metadata` (both owned by the event), `time_ns` (monotonic, at emission),

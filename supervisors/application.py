@@ -277,19 +277,23 @@ class Application:
             self._introspection = None
         if self._telemetry is not None:
             self._telemetry.close()
-        left = [ref for ref in _process_table.processes() if top is not None and _descends(ref, top)]
-        for ref in left:
-            ref.kill()
         # Killing is done by the hub; one that is blocked for good must not hold us as well.
         deadline = time.monotonic() + _GRACE_S
-        for ref in left:
-            with contextlib.suppress(pykka.Timeout):
-                ref.wait(max(deadline - time.monotonic(), 0))
+        while (left := self._left_behind()) and time.monotonic() < deadline:
+            for ref in left:
+                ref.kill()
+            for ref in left:
+                with contextlib.suppress(pykka.Timeout):
+                    ref.wait(max(deadline - time.monotonic(), 0))
         if _process_table.count() == 0 or time.monotonic() > deadline:
             _scheduler.stop(_GRACE_S)
         with _lock:
             if _running is self:
                 _running = None
+
+    def _left_behind(self) -> list[ActorRef[Any]]:
+        """List the actors of this tree, also of one whose start was interrupted, so that nobody holds its top."""
+        return [ref for ref in _process_table.processes() if _top_of(ref).name == self.name]
 
     def _after_fork(self) -> None:
         """Begin anew in a forked child: stopped, or, by policy, started again."""
@@ -318,6 +322,12 @@ def _is_behind(mailbox: Mailbox, goal: int) -> bool:
     """Tell whether messages wait, among them some of the first `goal` that were accepted."""
     found = mailbox.statistics()
     return found.pending > 0 and found.accepted - found.pending < goal
+
+
+def _top_of(ref: ActorRef[Any]) -> ActorRef[Any]:
+    while ref.parent is not None:
+        ref = ref.parent
+    return ref
 
 
 def _descends(ref: ActorRef[Any] | None, top: ActorRef[Any]) -> bool:

@@ -29,7 +29,7 @@ from actors.aggregator import Aggregator, aggregator_mailbox
 from actors.poller import Measurement, Poller
 from actors.validator import NAME as VALIDATOR
 from actors.validator import Validator, validator_mailbox
-from runtime import _dispatch
+from runtime import _dispatch, sampling
 from runtime._handlers import Attachment, table
 from runtime.catalogue import Catalogue
 from runtime.clock import Clock
@@ -94,6 +94,8 @@ class Telemetry:
         table.remove_sink(AGGREGATOR)
         table.remove_sink(VALIDATOR)
         _dispatch.publish({})
+        sampling.configure({})
+        table.forget_snapshot()
         for attachment in table.all():
             attachment.state = "waiting"
 

@@ -43,10 +43,13 @@ class Ledger:
         return self._reason
 
     def become(self, state: State, reason: str = "") -> None:
-        """Enter a state; from now on `offer` decides by it. "closed" is the last one."""
+        """Enter a state; from now on `offer` decides by it. "closed" is the last one, and needs no reason of its own."""
         with self._lock:
-            if self._state != "closed":
-                self._state, self._reason = state, reason
+            if self._state == "closed":
+                return
+            if state == "closed" and self._state == "unavailable":
+                reason = self._reason
+            self._state, self._reason = state, reason
 
     def offer(self, name: str, size: int) -> str:
         """Count a record that is offered; answer "" when it may join the backlog, else why it is refused."""

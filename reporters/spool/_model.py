@@ -144,7 +144,7 @@ class ClassStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpoolStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Say how a spool does.
+    """Say how a spool does; `reason` is "" unless something is wrong.
 
     `set_aside` counts damaged files, `salvaged` the records read back from them, `commits` transactions; `dead_letters`
     are those stored now, `dead_discarded` those that made room for newer ones.

@@ -145,7 +145,7 @@ class Spool:
         """
         if self._pid != os.getpid():
             return True
-        self._ledger.become("closed", "closed")
+        self._ledger.become("closed")
         closed = self._writer.close(timeout_s)
         if closed:
             _forget(self)

@@ -289,7 +289,7 @@ class Writer:
             held.release()
 
     def _end(self, store: Store | None) -> None:
-        self._ledger.become("closed", "closed")
+        self._ledger.become("closed")
         if store is not None:
             self._part_from(store)
         self._release_claim()
