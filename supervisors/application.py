@@ -271,25 +271,27 @@ class Application:
             if self._top is not top:
                 return
             self._top = None
-        atexit.unregister(self._stop_at_exit)
-        if self._introspection is not None:
-            introspector.forget(self._introspection)
-            self._introspection = None
-        if self._telemetry is not None:
-            self._telemetry.close()
-        # Killing is done by the hub; one that is blocked for good must not hold us as well.
-        deadline = time.monotonic() + _GRACE_S
-        while (left := self._left_behind()) and time.monotonic() < deadline:
-            for ref in left:
-                ref.kill()
-            for ref in left:
-                with contextlib.suppress(pykka.Timeout):
-                    ref.wait(max(deadline - time.monotonic(), 0))
-        if _process_table.count() == 0 or time.monotonic() > deadline:
-            _scheduler.stop(_GRACE_S)
-        with _lock:
-            if _running is self:
-                _running = None
+        try:
+            atexit.unregister(self._stop_at_exit)
+            if self._introspection is not None:
+                introspector.forget(self._introspection)
+                self._introspection = None
+            if self._telemetry is not None:
+                self._telemetry.close()
+            # Killing is done by the hub; one that is blocked for good must not hold us as well.
+            deadline = time.monotonic() + _GRACE_S
+            while (left := self._left_behind()) and time.monotonic() < deadline:
+                for ref in left:
+                    ref.kill()
+                for ref in left:
+                    with contextlib.suppress(pykka.Timeout):
+                        ref.wait(max(deadline - time.monotonic(), 0))
+            if _process_table.count() == 0 or time.monotonic() > deadline:
+                _scheduler.stop(_GRACE_S)
+        finally:
+            with _lock:
+                if _running is self:
+                    _running = None
 
     def _left_behind(self) -> list[ActorRef[Any]]:
         """List the actors of this tree, also of one whose start was interrupted, so that nobody holds its top."""
