@@ -1,7 +1,7 @@
 """pytest fixtures for services that use beamstalk; found by pytest because the distribution is installed.
 
-It is a module of its own, beside the packages, so that a user's own `runtime/` is never mistaken for ours, and it imports
-only pytest at its top, so that test runs that do not use it pay nothing.
+It is a module of its own, beside the packages, so that a user's own `runtime/` is never mistaken for ours, and it
+imports only pytest at its top, so that test runs that do not use it pay nothing.
 """
 
 from __future__ import annotations

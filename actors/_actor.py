@@ -1,8 +1,9 @@
 """Actor: pykka's public face over our own loop.
 
 Why not pykka's loop: any BaseException that leaves a pykka handler stops every actor of the process, `start` returns
-before `on_start` has run, and a stop waits behind the mail. Here an actor has two lanes (control first, always), nothing
-escapes it, and its end is a fact that exactly one thread establishes (`_finish`): whoever is blocked inside is fenced.
+before `on_start` has run, and a stop waits behind the mail. Here an actor has two lanes (control first, always),
+nothing escapes it, and its end is a fact that exactly one thread establishes (`_finish`): whoever is blocked inside is
+fenced.
 
 An actor runs on a carrier: `green`, activated on a pooled greenlet of the scheduler whenever it has mail, or `thread`,
 a thread of its own. Both call `_activate`, which handles mail until none is left or the time slice is over.
@@ -78,6 +79,7 @@ class Actor(pykka.Actor):
     ...     def __init__(self, count=0):
     ...         super().__init__()
     ...         self.count = count
+    ...
     ...     def on_receive(self, message):
     ...         self.count += message
     ...         return self.count
@@ -278,7 +280,7 @@ class Actor(pykka.Actor):
 
     def link(self, ref: ActorRef[Any]) -> None:
         """Link both ways: when either ends, the other gets its exit signal. Linking to the dead signals at once."""
-        if ref is self._parent and self._parent_linked or ref in (self._links or ()):
+        if (ref is self._parent and self._parent_linked) or ref in (self._links or ()):
             return
         self._remember_link(ref)
         ref._actor._control_send("_link_me", self._actor_ref)
@@ -538,7 +540,7 @@ class Actor(pykka.Actor):
             self._terminate(reason)
 
     def _receive_signal(self, sender: ActorRef[Any], reason: ExitReason) -> None:
-        """Get the exit signal of a linked actor; any thread. Who does not trap exits dies of an abnormal one at once."""
+        """Get a linked actor's exit signal; any thread. Who does not trap exits dies of an abnormal one at once."""
         if self.trap_exits or is_normal_exit(reason):
             self._control_send("_exit_signal", sender, reason, True)
         else:

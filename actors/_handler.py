@@ -49,7 +49,7 @@ class HandlerActor(Actor):
             # A context can be entered by one thread at a time, and several handlers may have this event.
             event.context.copy().run(attachment.handler, event.name, measurements, metadata, attachment.config)
 
-    # -- the deadline: one timer per actor, set anew for the event that runs when it is due -----------------------------
+    # -- the deadline: one timer per actor, set anew for the event that runs when it is due ----------------------------
 
     def _watch_deadline(self, deadline_s: float) -> None:
         self._deadline = _scheduler.scheduler().call_after(deadline_s, self._check_deadline)

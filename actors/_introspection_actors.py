@@ -123,7 +123,7 @@ def gentle_list(items: list[Any]) -> msgspec.Raw:
     return msgspec.Raw(b"[" + b",".join(gently(msgspec.json.encode(piece)[1:-1] for piece in pieces)) + b"]")
 
 
-# -- tree ----------------------------------------------------------------------------------------------------------------
+# -- tree --------------------------------------------------------------------------------------------------------------
 
 
 def tree(args: TreeArgs) -> list[dict[str, Any]]:
@@ -144,7 +144,10 @@ def tree(args: TreeArgs) -> list[dict[str, Any]]:
         supervisor = told.get("supervisor")
         lines.append({"depth": depth, **_tree_line(index, ref, child, supervisor), "last_failure": plain(failure)})
         failures = {one["child"]: one for one in (supervisor or {}).get("last_restarts", ())}
-        below = [*index.children.get(ref.id, ()), *(Child("", None, one, "", 0, "", None) for one in started.get(ref.id, ()))]
+        below = [
+            *index.children.get(ref.id, ()),
+            *(Child("", None, one, "", 0, "", None) for one in started.get(ref.id, ())),
+        ]
         for one in below[: args.children]:
             add(one, depth + 1, failures.get(str(one.id)))
         if len(below) > args.children:
@@ -175,7 +178,7 @@ def _tree_line(index: Index, ref: Any, child: Child, supervisor: dict[str, Any] 
     return line
 
 
-# -- one actor -----------------------------------------------------------------------------------------------------------
+# -- one actor ---------------------------------------------------------------------------------------------------------
 
 
 def info(args: OfActor, incidents: Incidents) -> dict[str, Any]:
@@ -273,5 +276,3 @@ def _frame_of(actor: Actor) -> tuple[FrameType | None, str]:
                 return frame, "running in its thread" if worker is not None else "waiting for mail, in its thread"
             outer = outer.f_back
     return None, "its thread has no frame"
-
-

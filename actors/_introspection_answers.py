@@ -73,7 +73,9 @@ class Answers:
             "reporters": lambda args, _: list(of_events.reporters(Index())),
             "dead-letters": lambda args, _: of_events.dead_letters(_read(args, of_events.OfHandler)),
             "stop": lambda args, wait_s: control.stop(self._allowed(args, control.Confirmed), wait_s, self.own_id),
-            "restart": lambda args, wait_s: control.restart(self._allowed(args, control.Confirmed), wait_s, self.own_id),
+            "restart": lambda args, wait_s: control.restart(
+                self._allowed(args, control.Confirmed), wait_s, self.own_id
+            ),
             "detach": lambda args, wait_s: control.detach(self._allowed(args, control.Confirmed), wait_s),
             "reattach": lambda args, wait_s: control.reattach(self._allowed(args, control.Confirmed), wait_s),
             "emit": lambda args, wait_s: control.emit(self._allowed(args, control.Emit), wait_s),

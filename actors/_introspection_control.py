@@ -115,7 +115,9 @@ def _target(name: str, own_id: int) -> Child:
         return child
     child = child._replace(label=index.label(child.ref))
     if child.ref.parent is None and child.ref.id in index.children:
-        raise Refused(f"{index.label(child.ref)} is the top of the tree: ending it would end the service. Stop the process")
+        raise Refused(
+            f"{index.label(child.ref)} is the top of the tree: ending it would end the service. Stop the process"
+        )
     own = index.refs.get(own_id)
     while own is not None:
         if own is child.ref:

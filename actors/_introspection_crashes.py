@@ -29,7 +29,7 @@ _MINUTE_S, _HOUR_S = 60, 3_600
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that went wrong: who (`actor`: the process id, 0 for none), why, where, and at what calendar time (ns)."""
+    """One thing that went wrong: who (`actor`: the process id, 0 for none), why, where, and when (calendar time, ns)."""
 
     number: int
     at: int
@@ -135,7 +135,11 @@ def _summary(event: Event) -> tuple[str, str, str]:
             offender = metadata.get("offender")
             child = text(offender.get("id"), 100) if isinstance(offender, dict) else "?"
             what = str(metadata.get("context", "report")).replace("_", " ")
-            return what, clean(f"{_told(metadata, 'supervisor')}/{child.strip(chr(39))}", 200), text(metadata.get("reason"))
+            return (
+                what,
+                clean(f"{_told(metadata, 'supervisor')}/{child.strip(chr(39))}", 200),
+                text(metadata.get("reason")),
+            )
         case _:
             duration_ns = event.measurements.get("duration", 0)
             return "hub blocked", _told(metadata, "activity"), f"for {duration_ns / 1e6:.0f} ms when it was seen"

@@ -1,4 +1,4 @@
-"""What the shell's listings say of events and who hears them: `events`, `handlers`, `dead-letters`, `metrics`, `reporters`.
+"""What the listings say of events and of who hears them: `events`, `handlers`, `dead-letters`, `metrics`, `reporters`.
 
 Read from the kernel's handler table and from what reporters tell of themselves; only `metrics` asks an actor, the
 aggregator, and does not wait for it longer than it was told.
@@ -65,7 +65,9 @@ def _handler(one: Attachment) -> dict[str, Any]:
     return {
         "handler": clean(one.id),
         "events": list(one.events),
-        "function": clean(f"{getattr(handler, '__module__', '')}.{name}".lstrip(".") if callable(handler) else str(name)),
+        "function": clean(
+            f"{getattr(handler, '__module__', '')}.{name}".lstrip(".") if callable(handler) else str(name)
+        ),
         "carrier": one.options.carrier,
         "state": one.state,
         "restarts": one.restarts,

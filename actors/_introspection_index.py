@@ -30,7 +30,7 @@ _YIELD_NS = 300_000
 
 
 class Child(NamedTuple):
-    """One line of a supervisor's list: `label` is unique, `state` running, restarting or down, `rule` when restarted."""
+    """A line of a supervisor's list: `label` is unique, `state` running, restarting or down, `rule` when restarted."""
 
     label: str
     id: Any

@@ -31,10 +31,32 @@ _INT64 = 1 << 63
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SECRET_WORDS = frozenset(
-    "apikey auth authorization bearer cookie cookies credential credentials dsn jwt passphrase passwd password "
-    "passwords privatekey pwd secret secrets signature token".split()
+    [
+        "apikey",
+        "auth",
+        "authorization",
+        "bearer",
+        "cookie",
+        "cookies",
+        "credential",
+        "credentials",
+        "dsn",
+        "jwt",
+        "passphrase",
+        "passwd",
+        "password",
+        "passwords",
+        "privatekey",
+        "pwd",
+        "secret",
+        "secrets",
+        "signature",
+        "token",
+    ]
 )
-_SECRET_PAIRS = frozenset({("api", "key"), ("private", "key"), ("access", "key"), ("signing", "key"), ("session", "id")})
+_SECRET_PAIRS = frozenset(
+    {("api", "key"), ("private", "key"), ("access", "key"), ("signing", "key"), ("session", "id")}
+)
 _IN_TEXT = re.compile(
     r"""(?ix) ( [\w-]* (?: api[_-]?key | auth(?:orization)? | bearer | cookie | credentials? | dsn | jwt | passphrase
     | passw(?:or)?d | pwd | private[_-]?key | access[_-]?key | secret | signature | token ) ['"]? \s* (?: = | : ) \s* )
@@ -131,7 +153,9 @@ class _Plain:
                 items = [self.make(item, depth - 1) for item in _first(value)]
                 return items + ([f"… {len(value) - len(items)} more"] if len(value) > len(items) else [])
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            pairs = [(field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value) if field.repr]
+            pairs = [
+                (field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value) if field.repr
+            ]
             return self._mapping(pairs, 0, depth)
         return text(value)
 

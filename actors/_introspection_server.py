@@ -1,10 +1,11 @@
 """The introspector's socket: who may connect, how much they may say, and how long anything may take.
 
-Native threads throughout: one accepts, one per session answers, so that a shell is served while the hub, or every actor,
-is stuck. Sessions touch nothing of each other's. What a session's request means is not known here: `answer` says it.
+Native threads throughout: one accepts, one per session answers, so that a shell is served while the hub, or every
+actor, is stuck. Sessions touch nothing of each other's. What a session's request means is not known here: `answer`
+says it.
 
-A hostile or broken client costs its own session: lines are bounded, so are the time that a line may take, the size of an
-answer, the time to send it, and the number of sessions.
+A hostile or broken client costs its own session: lines are bounded, so are the time that a line may take, the size of
+an answer, the time to send it, and the number of sessions.
 """
 
 from __future__ import annotations
@@ -275,7 +276,9 @@ class Server:
             raise
         except Exception as error:  # noqa: BLE001 - it is told, here and there
             logger.exception("the answer to {} failed", request.verb)
-            yield self._refusal(Failure("failed", f"{request.verb} failed in the node: {type(error).__name__}: {error}"))
+            yield self._refusal(
+                Failure("failed", f"{request.verb} failed in the node: {type(error).__name__}: {error}")
+            )
 
     def _encoded(self, message: Message) -> bytes:
         line = protocol.encode(message)

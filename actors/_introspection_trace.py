@@ -26,7 +26,7 @@ _MISSING = object()
 
 
 class TraceArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to trace: at most `limit` events within `for_s` seconds, at most `rate` a second, those with all of `where`."""
+    """What to trace: at most `limit` events within `for_s` seconds, at most `rate` a second, with all of `where`."""
 
     event: str
     limit: int = 10

@@ -142,7 +142,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         return future.get(timeout=timeout) if block else future
 
     def exit(self, reason: ExitReason) -> None:
-        """Send an exit signal (OTP's exit/2): "kill" ends it at once, "normal" is ignored by who does not trap exits."""
+        """Send an exit signal (OTP's exit/2): "kill" ends it at once, "normal" matters only to who traps exits."""
         if reason == "kill":
             self.kill()
         else:

@@ -1,6 +1,7 @@
 """Traces: see the next messages of one actor, always bounded, and free when nobody looks.
 
-A trace ends by itself after so many messages or so much time, whichever is first, so that a forgotten one costs nothing.
+A trace ends by itself after so many messages or so much time, whichever is first, so that a forgotten one costs
+nothing.
 """
 
 from __future__ import annotations

@@ -149,8 +149,8 @@ class Aggregator(Actor):
         try:
             self.store.update(events)
         except Exception:
-            # The store does not raise for what is in an event. Should it all the same, the batch has failed, the reporters
-            # and the next batch have not.
+            # The store does not raise for what is in an event. Should it all the same, the batch has failed, the
+            # reporters and the next batch have not.
             logger.exception("{} events could not be recorded", len(events))
             self._mailbox.settle(self, failed=True, count=len(events))
         else:

@@ -110,6 +110,7 @@ class Introspection:
         blocked_ns = scheduler.statistics().blocked_ns if scheduler is not None else 0
         return NodeId(self.name, os.getpid(), blocked_ns if blocked_ns >= _scheduler.BLOCKED_NS else 0)
 
+
 class Introspector(Actor):
     """Keep the socket open and take note of what goes wrong; see the module."""
 

@@ -1,7 +1,8 @@
 """The validator actor: checks events against the service's catalogue, off the emitter's path.
 
-A full check costs microseconds, so a busy service has a share of its events checked: the first of each name, and then one in
-so many. What is wrong is counted and emitted as `telemetry.event.invalid`; nothing is ever raised in the service.
+A full check costs microseconds, so a busy service has a share of its events checked: the first of each name, and then
+one in so many. What is wrong is counted and emitted as `telemetry.event.invalid`; nothing is ever raised in the
+service.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Beside it, `python -m app train` trains alone, and `python -m app --sink` receives what durable reporters send.
 
-Exit codes: 0 done and all accounts add up; 1 failed, or they do not; 2 a mistake on the command line or in the configuration; 130
-interrupted. An interrupted run still concludes with what it has; a second Ctrl-C ends it at once. What goes wrong is
-one sentence on stderr, never a traceback.
+Exit codes: 0 done and all accounts add up; 1 failed, or they do not; 2 a mistake on the command line or in the
+configuration; 130 interrupted. An interrupted run still concludes with what it has; a second Ctrl-C ends it at once.
+What goes wrong is one sentence on stderr, never a traceback.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ def main(arguments: list[str]) -> int:
         return _fail(mistake, 2)
     except StartError as failure:
         return _fail(_root(failure), 1)
-    except (BeamstalkError, OSError, sqlite3.Error) as failure:
+    except OSError as fault:
+        if fault.filename is None:
+            return _fail(fault, 1)
+        return _fail(f"expected a file or directory that can be used, got: {fault.filename!r} ({fault.strerror})", 1)
+    except (BeamstalkError, sqlite3.Error) as failure:
         return _fail(failure, 1)
 
 
@@ -87,7 +91,7 @@ def _root(failure: StartError) -> Exception:
     return reason if isinstance(reason, BeamstalkError) else failure
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception | str, code: int) -> int:
     print(f"python -m app: {error}", file=sys.stderr)
     return code
 

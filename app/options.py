@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import re
 import socket
 from pathlib import Path
 from typing import NoReturn
@@ -39,11 +40,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     config: Path = DEFAULT_CONFIG
 
 
+_REWORDED = (
+    (re.compile("expected one argument"), "expected a value, got: nothing"),
+    (re.compile("ignored explicit argument "), "expected no value, got: "),
+    (re.compile("unrecognized arguments: (.*)"), r"expected options that there are, got: '\1'"),
+)
+
+
 class Parser(argparse.ArgumentParser):
     """Argparse that says what is wrong in one sentence, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        message = message.replace("expected one argument", "expected a value, got: nothing")
+        for theirs, ours in _REWORDED:
+            message = theirs.sub(ours, message)
         self.exit(2, f"{self.prog}: {message}{'' if message.endswith('?') else '.'} See {self.prog} --help\n")
 
 

@@ -180,7 +180,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the sink to a parser."""
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="where to listen on 127.0.0.1; 0: any free port")
+    parser.add_argument(
+        "--port", type=_port, default=DEFAULT_PORT, help="where to listen on 127.0.0.1; 0: any free port"
+    )
     parser.add_argument("--fail", type=_share, default=0.0, metavar="F", help="share of requests to answer with 503")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="append a JSON line per event that arrives")
     parser.add_argument("--quiet", action="store_true", help="say only the address and, at the end, the sums")
@@ -241,6 +243,12 @@ def _name(event: Mapping[str, Any]) -> str:
 def _key(event: Mapping[str, Any]) -> Any:
     """What tells events apart for whoever emitted them: a metric's tags, a lineage record's reference."""
     return event["data"]["metadata"]["tags"] if "data" in event else event["source_ref"]
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got: {text!r}")
+    return int(text)
 
 
 def _share(text: str) -> float:

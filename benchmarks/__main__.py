@@ -70,7 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def table(found: list[Row]) -> str:
     """Write the rows as one Markdown table."""
-    lines = ["| what | ours | beside | ratio | yardsticks | goal | met |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| what | ours | beside | ratio | yardsticks | goal | met |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for row in found:
         met = "" if row.met is None else "yes" if row.met else "no"
         cells = (row.what, row.ours, row.peer, row.ratio, row.yardsticks, row.goal, met)

@@ -1,8 +1,8 @@
 """How everything here is measured.
 
-Candidates of one comparison run alternately, round after round, so that a machine that slows down slows all of them; each
-figure is the median (and the minimum) over the rounds. A yardstick, an empty call with three arguments, runs in every round
-as well. No figure means anything alone; the ratios do.
+Candidates of one comparison run alternately, round after round, so that a machine that slows down slows all of them;
+each figure is the median (and the minimum) over the rounds. A yardstick, an empty call with three arguments, runs in
+every round as well. No figure means anything alone; the ratios do.
 """
 
 from __future__ import annotations

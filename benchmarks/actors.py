@@ -1,4 +1,4 @@
-"""Actors: what an idle one costs, how fast they start, answer and come back; beside pykka's threads and bare greenlets."""
+"""Actors: what an idle one costs, how fast they start, answer and come back; beside pykka and greenlets."""
 
 from __future__ import annotations
 
@@ -76,7 +76,15 @@ def idle(settings: Settings) -> list[Row]:
     what = "idle supervised actor"
     met = None if settings.quick else ours <= 1024
     return [
-        Row(what, f"{ours:,.0f} bytes", "pykka ThreadingActor " + f"{pykkas:,.0f} bytes", round(ours / pykkas, 4), None, "", None),
+        Row(
+            what,
+            f"{ours:,.0f} bytes",
+            "pykka ThreadingActor " + f"{pykkas:,.0f} bytes",
+            round(ours / pykkas, 4),
+            None,
+            "",
+            None,
+        ),
         Row(what, f"{ours:,.0f} bytes", f"bare greenlet {bare:,.0f} bytes", round(ours / bare, 3), None, "≤ 1 KB", met),
     ]
 
@@ -176,7 +184,9 @@ def restarts(settings: Settings) -> list[Row]:
     for package in ("actors", "supervisors"):
         logger.enable(package)
     started: list[Any] = [0, ThreadWaiter(), None]
-    supervisor = Supervisor.start([ChildSpec("crashing", (Crashing, (started,)))], max_restarts=1_000_000, max_seconds=1)
+    supervisor = Supervisor.start(
+        [ChildSpec("crashing", (Crashing, (started,)))], max_restarts=1_000_000, max_seconds=1
+    )
     took: list[int] = []
     try:
         started[1].wait(10)

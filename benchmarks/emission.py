@@ -116,7 +116,9 @@ def one_handler(settings: Settings) -> list[Row]:
     ratio = figures["execute"].median_ns / figures["yardstick"].median_ns
     return [
         *rows("emit, one asynchronous handler", "execute", figures, {"blinker": 0.33}),
-        Row("emit, one asynchronous handler", "", "an empty call", None, round(ratio, 1), "≤ 12 yardsticks", ratio <= 12),
+        Row(
+            "emit, one asynchronous handler", "", "an empty call", None, round(ratio, 1), "≤ 12 yardsticks", ratio <= 12
+        ),
     ]
 
 
@@ -131,7 +133,10 @@ def full_application(settings: Settings) -> list[Row]:
     )
     tags = [f"{key}:{value}" for key, value in METADATA.items()]
 
-    with tempfile.TemporaryDirectory() as directory, contextlib.closing(Storage(Path(directory) / "bench.db")) as storage:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        contextlib.closing(Storage(Path(directory) / "bench.db")) as storage,
+    ):
         application = Anvil(Platform(storage, Gate(b"k" * 32, "bench", Clock())), statsd=("127.0.0.1", port))
 
         def ours(count: int) -> float:

@@ -75,7 +75,10 @@ def tagged_counter(settings: Settings) -> list[Row]:
         datadog.flush_aggregated_metrics()
         return time.process_time() - begun
 
-    with pinned(), Application("bench", metrics=[counter("submit.count", event_name=EVENT, tags=["queue_id"])]).running():
+    with (
+        pinned(),
+        Application("bench", metrics=[counter("submit.count", event_name=EVENT, tags=["queue_id"])]).running(),
+    ):
         figures = compare(
             {
                 "execute + aggregator": ours,

@@ -145,9 +145,9 @@ def commit(
 ) -> None:
     """Emit an event and return only when every durable reporter of it has committed it to its spool.
 
-    Waits, at most `timeout_s` seconds, for that commit (not for the delivery); all other handlers get the event as they do
-    from `execute`. Raises NotCommitted when a durable reporter refused it or was too slow, and when there is none: an
-    obligation that nobody takes must never look like a kept one.
+    Waits, at most `timeout_s` seconds, for that commit (not for the delivery); all other handlers get the event as
+    they do from `execute`. Raises NotCommitted when a durable reporter refused it or was too slow, and when there is
+    none: an obligation that nobody takes must never look like a kept one.
 
     >>> commit("shop.order.paid", {"amount": 12.5})
     Traceback (most recent call last):
@@ -156,7 +156,9 @@ def commit(
     """
     dotted = canonical(name)
     subscribers = _routes.get(dotted, ())
-    event = Event(dotted, own(measurements, "measurements"), own(metadata, "metadata"), _now_ns(), copy_context() or None)
+    event = Event(
+        dotted, own(measurements, "measurements"), own(metadata, "metadata"), _now_ns(), copy_context() or None
+    )
     owed = [subscriber.commit(event) for subscriber in subscribers if isinstance(subscriber, Durable)]
     for subscriber in subscribers:
         if not isinstance(subscriber, Durable):

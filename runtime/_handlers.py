@@ -20,8 +20,8 @@ from runtime import _native, _scheduler
 from runtime._checks import check_count, check_seconds
 from runtime._dispatch import Routes, Subscriber, execute, now_ns
 from runtime._events import Event, Name, canonical
-from runtime._importing import check_config, import_string
 from runtime._fork import in_child
+from runtime._importing import check_config, import_string
 from runtime._inline import Inline
 from runtime._mailbox import Mailbox, MailboxStatistics, Policy
 from runtime._spans import describe
@@ -48,10 +48,11 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     `capacity`: events that may wait (default 10,000); `policy` when full: drop_newest, drop_oldest, sample, block
     (`block_s`: how long the emitter may then wait). `on_failure`: `restart` (the actor is restarted, after a pause that
     grows; more than `max_restarts` in `max_seconds` and it is parked as gave_up) or `detach` (telemetry's own rule).
-    `deadline_s`: how long one event may take (None: as long as it likes); past it the incarnation is fenced and replaced,
-    and when `max_abandoned` of its threads still hang the handler is parked. `fallback`: `thread` moves a green handler
-    that blocks the hub, or an inline one that raises or exceeds `budget_s`, to a thread; `none` reports the one and parks
-    the other. `dead_letters`: how many failed events are kept with their traceback. `owner`: detach when this object or actor goes.
+    `deadline_s`: how long one event may take (None: as long as it likes); past it the incarnation is fenced and
+    replaced, and when `max_abandoned` of its threads still hang the handler is parked. `fallback`: `thread` moves a
+    green handler that blocks the hub, or an inline one that raises or exceeds `budget_s`, to a thread; `none` reports
+    the one and parks the other. `dead_letters`: how many failed events are kept with their traceback. `owner`: detach
+    when this object or actor goes.
     """
 
     carrier: str = "thread"
@@ -146,7 +147,7 @@ class Attachment:
         self.options = msgspec.structs.replace(self.options, **options)
 
     def detach_soon(self) -> None:
-        """Take it out of the table without waiting for its actor: for code that runs inside that actor, or in a finalizer."""
+        """Take it out of the table without waiting for its actor: for code inside that actor."""
         table.discard(self)
 
     def failed(self, event: Event, error: BaseException, described: dict[str, Any] | None = None) -> None:

@@ -4,8 +4,8 @@ Any thread may `put`; it appends and, if the consumer is parked, wakes it: no lo
 policy). Only the consumer takes. A mailbox outlives the incarnation that consumes it: the next one adopts it and goes
 on with the next message.
 
-Why a list and not a queue: `append` and `del load[:n]` are single steps under the GIL, an empty list holds no storage (a
-deque 700 bytes), and a batch leaves it in C. Why no counter on the way in: what was accepted follows from what the
+Why a list and not a queue: `append` and `del load[:n]` are single steps under the GIL, an empty list holds no storage
+(a deque 700 bytes), and a batch leaves it in C. Why no counter on the way in: what was accepted follows from what the
 consumer has taken and what still waits, so emitters share no number that could go wrong.
 
     offered  = accepted + dropped
@@ -26,8 +26,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from runtime import _dispatch, _native
-from runtime._fork import in_child
 from runtime._checks import check_seconds
+from runtime._fork import in_child
 from runtime._waiting import waiter
 from runtime.errors import BeamstalkError, expected
 
@@ -99,7 +99,6 @@ class Mailbox:
         "_dropped",
         "_inflight",
         "_lent",
-        "limit",
         "_lock",
         "_room",
         "_sampled",
@@ -112,6 +111,7 @@ class Mailbox:
         "handled",
         "idle",
         "lazy",
+        "limit",
         "load",
         "policy",
     )

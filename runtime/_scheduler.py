@@ -8,7 +8,8 @@ Waking: a foreign thread appends to `ready` and, if the pump has published that 
 watcher, the one call of gevent that is safe there. The pump publishes *parked* and then looks at `ready` again.
 
 The GIL: CPython hands it over only when asked for 5 ms, so a busy pump would cost each emitter that long. It therefore
-gives the GIL away every 100 µs of work while other threads are about (see `yield_gil`). The pump also returns to the loop every few milliseconds, for I/O and timers.
+gives the GIL away every 100 µs of work while other threads are about (see `yield_gil`). The pump also returns to the
+loop every few milliseconds, for I/O and timers.
 """
 
 from __future__ import annotations
@@ -187,8 +188,8 @@ class Scheduler:
         self.post(self._leave)
         if self._exited.wait(timeout_s):
             return True
-        # An actor that computes without end. It must not go on while the interpreter exits: CPython ends threads that ask
-        # for the GIL then by unwinding their stack, and that of a greenlet cannot be unwound.
+        # An actor that computes without end. It must not go on while the interpreter exits: CPython ends threads that
+        # ask for the GIL then by unwinding their stack, and that of a greenlet cannot be unwound.
         _native.interrupt(self._thread_id or 0, Interrupted)
         return self._exited.wait(_INTERRUPT_S)
 
@@ -253,8 +254,8 @@ class Scheduler:
         self._main = greenlet.getcurrent()
         self._async = hub.loop.async_()
         self._async.start(self._pump)
-        # Around the loop's wait for I/O: what lies between two waits is how long somebody holds the hub. gevent runs its
-        # callbacks, our pump among them, in a prepare watcher of its own; ours must come after that one.
+        # Around the loop's wait for I/O: what lies between two waits is how long somebody holds the hub. gevent runs
+        # its callbacks, our pump among them, in a prepare watcher of its own; ours must come after that one.
         before, after = hub.loop.prepare(priority=hub.loop.MINPRI), hub.loop.check(priority=hub.loop.MAXPRI)
         before.start(self._loop_waits)
         after.start(self._loop_runs)
@@ -277,8 +278,8 @@ class Scheduler:
             self._unwatched.wake()
             self._exited.wake()
 
-    # One gevent timer stands for the whole heap: most timers are time limits that are cancelled long before they are due,
-    # and a heap entry costs a tenth of a timer of the loop.
+    # One gevent timer stands for the whole heap: most timers are time limits that are cancelled long before they are
+    # due, and a heap entry costs a tenth of a timer of the loop.
 
     def _add_timer(self, due_ns: int, timer: _Timer) -> None:
         heapq.heappush(self._timers, (due_ns, next(self._order), timer))
@@ -381,10 +382,10 @@ class Scheduler:
     def yield_gil(self) -> None:
         """Let other threads have the GIL, if any other thread lives.
 
-        A release that is taken back at once hands the GIL to nobody, so this must sleep, and even a sleep of 0 costs a busy
-        scheduler some 60 µs: half of its time. A thread that wants the GIL has used some CPU to get there, so we look
-        whether the process has used more than we have. Where it has not for several looks, nobody waits, and one sleep in
-        ten will do.
+        A release that is taken back at once hands the GIL to nobody, so this must sleep, and even a sleep of 0 costs a
+        busy scheduler some 60 µs: half of its time. A thread that wants the GIL has used some CPU to get there, so we
+        look whether the process has used more than we have. Where it has not for several looks, nobody waits, and one
+        sleep in ten will do.
         """
         others_ns = process_time_ns() - thread_time_ns()
         self._alone = self._alone + 1 if others_ns - self._others_ns < _OTHERS_NS else 0

@@ -54,7 +54,17 @@ class Span:
     (extras of the stop event) may be filled. A span is used once; as a decorator each call gets its own.
     """
 
-    __slots__ = ("_exception", "_given", "_prefix", "_rate", "_start", "_started_ns", "_stop", "measurements", "metadata")
+    __slots__ = (
+        "_exception",
+        "_given",
+        "_prefix",
+        "_rate",
+        "_start",
+        "_started_ns",
+        "_stop",
+        "measurements",
+        "metadata",
+    )
 
     def __init__(self, prefix: Name, metadata: Mapping[str, Any] | None = None) -> None:
         self._prefix, self._start, self._stop, self._exception = _names(
@@ -210,7 +220,8 @@ def span(
     >>> span("shop.order.place", {"shop": "s1"}, lambda: ("order-7", {"lines": 3}))
     'order-7'
     >>> @span("shop.order.place")
-    ... def place(): return "order-8"
+    ... def place():
+    ...     return "order-8"
     >>> place()
     'order-8'
     """

@@ -47,9 +47,11 @@ class FakeClock(Clock):
     >>> clock = FakeClock()
     >>> fired = []
     >>> timer = clock.call_after(2.0, lambda: fired.append("due"))
-    >>> clock.advance(1.5); fired
+    >>> clock.advance(1.5)
+    ... fired
     []
-    >>> clock.advance(1.0); fired, clock.monotonic_ns()
+    >>> clock.advance(1.0)
+    ... fired, clock.monotonic_ns()
     (['due'], 2500000000)
     """
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 ExitReason = object
-"""Why an actor ended: "normal", "shutdown", ("shutdown", x), "killed", "noproc", another string, or the exception of a crash."""
+"""Why an actor ended: "normal", "shutdown", ("shutdown", x), "killed", "noproc", another string, or the exception."""
 
 
 class BeamstalkError(Exception):

@@ -1,7 +1,7 @@
 """The events that beamstalk emits about itself, declared like a service's own.
 
-Add them to a catalogue to have them documented and checked: `Catalogue([*OWN, *mine])`. The suite holds the code to this
-page.
+Add them to a catalogue to have them documented and checked: `Catalogue([*OWN, *mine])`. The suite holds the code to
+this page.
 """
 
 from __future__ import annotations

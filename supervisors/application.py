@@ -62,9 +62,9 @@ class Application:
     which span metrics bind to and which are checked; `strategy`, `max_restarts`,
     `max_seconds`: of the top supervisor; `on_exit(reason)`: called, in a thread of the runtime, when the tree ends by
     itself (it gave up); the process is yours, so nothing here ends it; `drain_s`: how long `stop` may take (default 5);
-    `fork`: what a forked child does, `stop` (nothing runs there until it starts it) or `restart`; `introspect`: True, or
-    the path of a socket, lets the user's own shells (`python -m runtime.shell`) look into the process, and `control` lets
-    them change something too (default: neither).
+    `fork`: what a forked child does, `stop` (nothing runs there until it starts it) or `restart`; `introspect`: True,
+    or the path of a socket, lets the user's own shells (`python -m runtime.shell`) look into the process, and
+    `control` lets them change something too (default: neither).
 
     A subclass may override `children()`, `metrics()` or `pollers()` and `name` instead.
 
@@ -176,8 +176,9 @@ class Application:
         """Drain, flush and stop the tree, within `timeout` seconds (default `drain_s`).
 
         First the events that wait are handled, for at most half of the time; then the children are stopped in reverse
-        order, reporters flushing on the way. Returns True when everything ended in order, False when something had to be
-        left behind; stopping what does not run is True. Not for the tree's own actors: they would wait for themselves.
+        order, reporters flushing on the way. Returns True when everything ended in order, False when something had to
+        be left behind; stopping what does not run is True. Not for the tree's own actors: they would wait for
+        themselves.
         """
         top = self._top
         if top is None:

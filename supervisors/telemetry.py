@@ -20,8 +20,8 @@ import pykka
 from loguru import logger
 from tenacity import wait_exponential
 
-from actors import _registry as registry
 from actors import ActorRef, current_actor, whereis
+from actors import _registry as registry
 from actors._carriers import start_handler
 from actors._series import SeriesStore
 from actors.aggregator import NAME as AGGREGATOR
@@ -147,7 +147,7 @@ class _HandlerChild(Child):
 
 
 class Handlers(DynamicSupervisor):
-    """Supervise the handlers: each under a small supervisor of its own, so that no crash loop uses up another's budget."""
+    """Supervise the handlers: each under a small supervisor of its own: no crash loop uses up another's budget."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that `run` reads."""
     parser.add_argument("--steps", type=_positive, default=20, metavar="N", help="training steps (default: 20)")
     parser.add_argument("--batch-size", type=_positive, default=256, metavar="N", help="tokens a step (default: 256)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which tokens make which batch (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="which tokens make which batch (default: 0)")
     parser.add_argument("--no-grad-norms", action="store_true", help="report no gradient norms")
     parser.add_argument("--parallel", action="store_true", help="compute each regularizer in an actor of its own")
     parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write each step's output to FILE, one JSON a line")
@@ -83,7 +83,14 @@ def _lines(path: Path | None) -> Iterator[BinaryIO | None]:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got: {text}")
-    return number
+    return _whole(text, 1)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got: {text!r}")
+    return int(text)

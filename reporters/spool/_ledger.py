@@ -43,7 +43,7 @@ class Ledger:
         return self._reason
 
     def become(self, state: State, reason: str = "") -> None:
-        """Enter a state; from now on `offer` decides by it. "closed" is the last one, and needs no reason of its own."""
+        """Enter a state; from now on `offer` decides by it. "closed" is the last one, and has no reason of its own."""
         with self._lock:
             if self._state == "closed":
                 return

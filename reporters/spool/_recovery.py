@@ -4,7 +4,8 @@ Damage never keeps a service from starting: every record that can still be read 
 new file, what is damaged is set aside by renaming it (database and log under one new name, untouched, so that SQLite
 still finds them together), and the new file takes its place. What is damaged: a zero-length file, a file that is no
 spool, one that fails SQLite's integrity check, and a log of which SQLite would silently skip a part. What is not: a
-full disk, a read-only directory; those raise, and the caller tries again later.
+full disk, a read-only directory; those raise, and the caller tries again later. Dead letters stay with what was set
+aside: they are for people, and carry no checksum.
 
 Only the spool's writer calls this; it may block. A crash in the middle is no harm: see `_finish_replacement`.
 """

@@ -15,6 +15,7 @@ busy thread of the host would bring the spool down to a hundred records a second
 from __future__ import annotations
 
 import sqlite3
+import time
 import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -111,7 +112,8 @@ class Store:
         self._sql = connection
         self._classes = dict(classes)
         self._max_dead_letters = max_dead_letters
-        self._leases = 0
+        # Numbers that no earlier store of this process has given: one that replaces a damaged file meets old holders.
+        self._leases = time.monotonic_ns()
         self._sql.execute(f"PRAGMA synchronous={synchronous}")
         self._sql.execute(f"PRAGMA journal_size_limit={_LOG_LIMIT_BYTES}")
         # Whoever held a lease is gone: this process holds the lock and has leased nothing yet.

@@ -1,10 +1,10 @@
 """`python -m runtime.shell`, and the console script `beamstalk`: look into a running node.
 
-    python -m runtime.shell                    a prompt on the node that runs
-    python -m runtime.shell status --check     one command; exit code 0 ok, 1 not found or failed check, 2 usage,
-                                               3 no node, 4 timeout, 130 interrupted
-    python -m runtime.shell ps --json          one JSON object; stdout is data only
-    python -m runtime.shell --start app.application:application
+python -m runtime.shell                    a prompt on the node that runs
+python -m runtime.shell status --check     one command; exit code 0 ok, 1 not found or failed check, 2 usage,
+                                           3 no node, 4 timeout, 130 interrupted
+python -m runtime.shell ps --json          one JSON object; stdout is data only
+python -m runtime.shell --start app.application:application
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The command line's grammar: argparse that says what is wrong in one sentence and never ends the process.
 
-A mistake is a `ShellError` with the code for usage; `--help` is a `Told`. The options that every command takes may stand
-before or after it.
+A mistake is a `ShellError` with the code for usage; `--help` is a `Told`. The options that every command takes may
+stand before or after it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import IO, NoReturn
 
 from runtime.shell._client import USAGE, ShellError
-
 
 RawDescription = argparse.RawDescriptionHelpFormatter
 

@@ -117,7 +117,9 @@ class Connection:
         try:
             reply = protocol.decode_reply(line)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise ShellError(f"expected {self.path} to speak the introspection protocol, got: {error}", NO_NODE) from None
+            raise ShellError(
+                f"expected {self.path} to speak the introspection protocol, got: {error}", NO_NODE
+            ) from None
         if reply.v != protocol.VERSION:
             raise ShellError(
                 f"expected a node that speaks protocol {protocol.VERSION}, got: {reply.v}. "

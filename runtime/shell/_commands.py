@@ -176,7 +176,9 @@ def usage(command: Command) -> str:
     """Write a command with its arguments, without its options."""
     actions = [action for action in parser_of(command)._actions if not action.option_strings]
     words = [str(action.metavar or action.dest.upper()) for action in actions]
-    optional = [f"[{word}]" if action.nargs in ("?", "*") else word for word, action in zip(words, actions, strict=True)]
+    optional = [
+        f"[{word}]" if action.nargs in ("?", "*") else word for word, action in zip(words, actions, strict=True)
+    ]
     return " ".join([command.name, *optional])
 
 
@@ -209,7 +211,9 @@ def _ps_arguments(parser: Parser) -> None:
     parser.add_argument("--sort", choices=SORT, default="id", metavar="COLUMN", help=", ".join(SORT))
     parser.add_argument("-r", "--reverse", action="store_true", help="largest first")
     parser.add_argument("-n", "--limit", type=positive, default=100_000, metavar="N", help="so many at most")
-    parser.add_argument("--window", type=seconds, metavar="S", help="MSG/S over S seconds from now, not since the start")
+    parser.add_argument(
+        "--window", type=seconds, metavar="S", help="MSG/S over S seconds from now, not since the start"
+    )
 
 
 def _crashes_arguments(parser: Parser) -> None:
@@ -221,7 +225,9 @@ def _trace_arguments(parser: Parser) -> None:
     parser.add_argument("event", metavar="EVENT[.*]", help="an event, a prefix and .*, or *")
     parser.add_argument("-n", "--limit", type=positive, default=10, metavar="N", help="end after N events (10)")
     parser.add_argument("--for", type=seconds, default=30.0, metavar="S", dest="for_s", help="end after S seconds (30)")
-    parser.add_argument("--where", type=pair, action="append", default=[], metavar="K=V", help="those with this value only")
+    parser.add_argument(
+        "--where", type=pair, action="append", default=[], metavar="K=V", help="those with this value only"
+    )
     parser.add_argument("--rate", type=seconds, default=100.0, metavar="R", help="show R events a second at most (100)")
 
 
@@ -254,7 +260,8 @@ COMMANDS: Sequence[Command] = (
     Command("metrics", "the metrics and their series", _asking("metrics", _views.metrics, "prefix"), _prefix, ("m",),
             "metric"),
     Command("reporters", "what leaves the process, and what does not", _asking("reporters", _views.reporters)),
-    Command("dead-letters", "the events that a handler failed on", _asking("dead-letters", _views.dead_letters, "handler"),
+    Command("dead-letters", "the events that a handler failed on", _asking("dead-letters", _views.dead_letters,
+    "handler"),
             _one("handler", "HANDLER"), (), "handler"),
     Command("doctor", "what may be wrong with this shell, the node and their surroundings", _doctor_run),
     Command("stop", "end an actor; it stays down", _changing("stop"), _one("target", "ACTOR"), (), "actor", True),
@@ -270,4 +277,3 @@ COMMANDS: Sequence[Command] = (
 
 _by_name = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
 NAMES = tuple(_by_name)
-

@@ -1,8 +1,8 @@
 """Where sockets live, and who may be on the other end of one. Both ends use it; neither trusts the other's word.
 
 A node's socket is `<directory>/<name>-<pid>.sock`, mode 0600, in a directory of mode 0700 that belongs to the user. The
-directory is looked at with lstat, so that nobody can put a link of theirs in its place; who is connected is asked of the
-kernel. A socket that nobody listens on any more is removed only if it is the user's own and refuses.
+directory is looked at with lstat, so that nobody can put a link of theirs in its place; who is connected is asked of
+the kernel. A socket that nobody listens on any more is removed only if it is the user's own and refuses.
 """
 
 from __future__ import annotations

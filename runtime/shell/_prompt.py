@@ -92,7 +92,7 @@ def _question(shell: Shell) -> str:
 
 
 class Names:
-    """The names that may come next on a line; asked from the node now and then, and left out when it does not answer."""
+    """The names that may come next on a line; asked from the node now and then, left out when it does not answer."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell

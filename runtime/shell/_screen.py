@@ -1,4 +1,4 @@
-"""Where the shell writes: data to stdout, remarks to stderr, plain or, where rich is installed and somebody looks, coloured.
+"""Where the shell writes: data to stdout, remarks to stderr, plain or, with rich and somebody looking, coloured.
 
 Everything that is written goes through `printable`, so no view has to think of it. A reader that has gone (`| head`)
 raises BrokenPipeError, which only the program's entry answers.

@@ -37,7 +37,9 @@ class Shell:
             self._path = find(self._connect, self._node)
         return self._path
 
-    def ask(self, verb: str, args: Mapping[str, Any] | None = None, timeout_s: float | None = None) -> tuple[Reply, bytes]:
+    def ask(
+        self, verb: str, args: Mapping[str, Any] | None = None, timeout_s: float | None = None
+    ) -> tuple[Reply, bytes]:
         """Ask the node for an answer. Raises ShellError."""
         known = self._connection
         connection = self._open(timeout_s)

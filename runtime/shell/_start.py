@@ -45,7 +45,9 @@ def load(target: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ShellError(f"expected --start to name something that can be imported, got: {target!r} ({error})", USAGE) from error
+        raise ShellError(
+            f"expected --start to name something that can be imported, got: {target!r} ({error})", USAGE
+        ) from error
     if isinstance(found, type) or not hasattr(found, "start"):
         if not callable(found):
             raise ShellError(f"expected {target} to be an application, or to make one, got: {found!r}", USAGE)

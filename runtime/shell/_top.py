@@ -1,8 +1,8 @@
 """`top`: the actors, again and again, in the whole terminal.
 
-`Top` is what is on the screen and what a key does to it, without terminal or time, so that it can be tested. `run` gives
-it a terminal, in a mode in which keys come one at a time; whatever happens, the terminal is left as it was found. Where
-there is no terminal, `top` writes lists like `ps`, so many as asked for.
+`Top` is what is on the screen and what a key does to it, without terminal or time, so that it can be tested. `run`
+gives it a terminal, in a mode in which keys come one at a time; whatever happens, the terminal is left as it was
+found. Where there is no terminal, `top` writes lists like `ps`, so many as asked for.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _KEYS = (
 )
 _FOOTER = "q quit ? help / filter s sort I invert t tree Space hold Enter look Esc back w 1-9"
 _SORTS = (
-    "actor", "state", "carrier", "mailbox", "messages_per_s", "handled", "failed", "restarts", "uptime_ns", "supervisor",
+    "actor", "state", "carrier", "mailbox", "messages_per_s", "handled", "failed", "restarts", "uptime_ns",
+    "supervisor",
 )  # fmt: skip
 _TEXTS = frozenset({"actor", "state", "carrier", "supervisor"})
 _ESCAPES = {"[A": "up", "[B": "down", "OA": "up", "OB": "down"}
@@ -93,7 +94,9 @@ class Top:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the actors that are shown, in order."""
-        found = [{**row, "messages_per_s": row["messages_per_s"] if self.windowed else row["mean"]} for row in self._rows]
+        found = [
+            {**row, "messages_per_s": row["messages_per_s"] if self.windowed else row["mean"]} for row in self._rows
+        ]
         if self.filter:
             found = [row for row in found if self.filter in f"{row['actor']} {row['kind']} {row['supervisor']}"]
         found.sort(key=self._key, reverse=self.descending)
@@ -124,12 +127,17 @@ class Top:
         self.marked = min(self.marked, max(len(rows) - 1, 0))
         begin = max(0, min(self.marked - room // 2, len(rows) - (room - 1)))
         shown = rows[begin : begin + room - 1]
-        columns = [Column(f"{n}{c.title}" if n < 10 else c.title, c.align, c.cut) for n, c in enumerate(_views.PS_COLUMNS, 1)]
+        columns = [
+            Column(f"{n}{c.title}" if n < 10 else c.title, c.align, c.cut) for n, c in enumerate(_views.PS_COLUMNS, 1)
+        ]
         cells = [[*_views.ps_row(row)] for row in shown]
         for line, row in zip(cells, shown, strict=True):
             line[0] = "  " * row.get("depth", 0) + line[0]
         lines = layout(columns, [[printable(cell) for cell in line] for line in cells], width - 2)
-        return ["  " + lines[0], *(("> " if begin + n == self.marked else "  ") + line for n, line in enumerate(lines[1:]))]
+        return [
+            "  " + lines[0],
+            *(("> " if begin + n == self.marked else "  ") + line for n, line in enumerate(lines[1:])),
+        ]
 
     def key(self, key: str) -> bool:
         """Do what a key says; False when it is to end."""

@@ -79,7 +79,13 @@ def ps(screen: Screen, data: Data) -> None:
 
 def tree(screen: Screen, data: Data) -> None:
     """Show the supervision tree."""
-    columns = [_NAME, Column("STATE"), Column("STRATEGY"), *map(_number, ("RESTARTS", "MBOX")), Column("LAST FAILURE", cut=True)]
+    columns = [
+        _NAME,
+        Column("STATE"),
+        Column("STRATEGY"),
+        *map(_number, ("RESTARTS", "MBOX")),
+        Column("LAST FAILURE", cut=True),
+    ]
     names = _branches(data)
     screen.table(columns, [[name, *_tree_cells(line)] for name, line in zip(names, data, strict=True)], "no actor runs")
 

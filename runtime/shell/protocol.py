@@ -1,8 +1,8 @@
 """The introspection protocol: what a shell and a node say to each other, one JSON object a line.
 
-A shell sends a `Request` and gets one `Answer` or one `Refusal`; a trace is any number of answers and then an `End`. Both
-ends hold themselves to the limits below and trust nothing that the other says: a line is decoded into these types or
-refused. What an answer's `data` holds is plain JSON, made by the node, in which secrets are masked already.
+A shell sends a `Request` and gets one `Answer` or one `Refusal`; a trace is any number of answers and then an `End`.
+Both ends hold themselves to the limits below and trust nothing that the other says: a line is decoded into these types
+or refused. What an answer's `data` holds is plain JSON, made by the node, in which secrets are masked already.
 """
 
 from __future__ import annotations

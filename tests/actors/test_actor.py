@@ -24,7 +24,7 @@ from tests.runtime.meeting import PATIENCE_S, Answer, Gate, in_threads, until
 Routed = Callable[..., Mailbox]
 
 
-# -- starting ------------------------------------------------------------------------------------------------------------
+# -- starting ----------------------------------------------------------------------------------------------------------
 
 
 def test_on_start_has_finished_inside_the_actor_when_start_returns(carrier: str) -> None:
@@ -192,7 +192,7 @@ def test_start_link_outside_an_actor_is_refused() -> None:
     assert processes() == []
 
 
-# -- messages ------------------------------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------------------
 
 
 def test_messages_of_one_sender_are_handled_in_order(carrier: str) -> None:
@@ -370,7 +370,7 @@ def test_capacity_bounds_the_load_lane_and_the_control_lane_goes_on(carrier: str
     assert ref.info().mailbox.dropped == {"full": 2}
 
 
-# -- failing -------------------------------------------------------------------------------------------------------------
+# -- failing -----------------------------------------------------------------------------------------------------------
 
 FATAL = [ValueError("bad"), SystemExit(3), KeyboardInterrupt(), GreenletExit(), gevent.Timeout(), GeneratorExit()]
 
@@ -504,7 +504,12 @@ def test_answer_and_live_on_is_about_asks_only(carrier: str) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "ends_with", "on_stop_runs"),
-    [("normal", "normal", True), ("shutdown", "shutdown", True), (("shutdown", 1), ("shutdown", 1), True), ("why", "why", False)],
+    [
+        ("normal", "normal", True),
+        ("shutdown", "shutdown", True),
+        (("shutdown", 1), ("shutdown", 1), True),
+        ("why", "why", False),
+    ],
 )
 def test_exit_raised_inside_ends_the_actor_with_its_reason(
     carrier: str, routed: Routed, reason: Any, ends_with: Any, on_stop_runs: bool
@@ -575,7 +580,7 @@ def test_an_unexpected_message_is_reported_and_dropped(carrier: str) -> None:
     assert ref.is_alive()
 
 
-# -- ending --------------------------------------------------------------------------------------------------------------
+# -- ending ------------------------------------------------------------------------------------------------------------
 
 
 def test_stop_ends_after_the_current_message_and_ahead_of_the_mail(carrier: str) -> None:
@@ -819,7 +824,7 @@ def test_everybody_who_asks_while_an_actor_ends_is_answered_or_told(carrier: str
         assert mailbox.accepted == mailbox.handled + mailbox.failed + mailbox.discarded
 
 
-# -- names ---------------------------------------------------------------------------------------------------------------
+# -- names -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_name_finds_the_actor_while_it_lives(carrier: str) -> None:
@@ -866,7 +871,7 @@ def test_a_name_is_a_string(name: Any) -> None:
         Obedient.options(name=name)
 
 
-# -- follow-ups and timers -----------------------------------------------------------------------------------------------
+# -- follow-ups and timers ---------------------------------------------------------------------------------------------
 
 
 def test_what_is_continued_runs_before_any_queued_message_and_in_order(carrier: str) -> None:
@@ -943,7 +948,7 @@ def test_real_timers_arrive_too(carrier: str) -> None:
     until(lambda: notes(ref) == ["soon"])
 
 
-# -- many ----------------------------------------------------------------------------------------------------------------
+# -- many --------------------------------------------------------------------------------------------------------------
 
 
 def test_actors_come_and_go_from_many_threads_and_none_is_left(carrier: str) -> None:

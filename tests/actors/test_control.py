@@ -106,7 +106,9 @@ def test_a_state_is_replaced_between_two_messages(carrier: str) -> None:
     assert ref.get_state() == {"notes": ["a", "b"], "count": 42}
 
 
-@pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(3), KeyboardInterrupt()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [ValueError("bad"), SystemExit(3), KeyboardInterrupt()], ids=lambda e: type(e).__name__
+)
 def test_a_replacement_that_raises_changes_nothing_and_tells_who_wanted_it(carrier: str, error: BaseException) -> None:
     def fail(state: Any) -> Any:
         state["count"] = 99

@@ -13,7 +13,7 @@ import pytest
 from actors import Actor, ActorRef, Future
 from tests.runtime.meeting import PATIENCE_S, Answer, in_threads
 
-# -- the future ------------------------------------------------------------------------------------------------------------
+# -- the future --------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_reply_counts() -> None:
@@ -106,7 +106,7 @@ def test_a_future_can_be_awaited() -> None:
     assert asyncio.run(main()) == 7
 
 
-# -- proxies ---------------------------------------------------------------------------------------------------------------
+# -- proxies -----------------------------------------------------------------------------------------------------------
 
 
 class Till(Actor):
@@ -216,7 +216,7 @@ def test_the_ref_is_a_pykka_ref_with_all_that_belongs_to_it(carrier: str) -> Non
 def test_refs_are_equal_to_themselves_only_and_can_be_keys() -> None:
     one, two = Till.start(), Till.start()
 
-    assert one == one  # noqa: PLR0124
+    assert one == one
     assert one != two
     assert len({one, two, one}) == 2
 

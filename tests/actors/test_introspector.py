@@ -164,7 +164,9 @@ def test_tree_shows_supervisors_and_children_in_their_order(start: Callable[...,
 
     lines = ask(application, "tree")
 
-    assert [(line["depth"], line["actor"]) for line in lines if line["actor"].startswith(("demo", "wor", "ing", "int"))] == [
+    assert [
+        (line["depth"], line["actor"]) for line in lines if line["actor"].startswith(("demo", "wor", "ing", "int"))
+    ] == [
         (0, "demo"),
         (1, "introspector"),
         (1, "workers"),
@@ -203,7 +205,10 @@ def test_secrets_are_masked_in_state_crashes_and_tree(start: Callable[..., Appli
     until(lambda: ask(application, "crashes"))
 
     with Connection(path_of(application), WAIT_S) as connection:
-        said = [connection.ask(verb, args)[1] for verb, args in (("state", {"actor": "ingest"}), ("crashes", {}), ("tree", {}))]
+        said = [
+            connection.ask(verb, args)[1]
+            for verb, args in (("state", {"actor": "ingest"}), ("crashes", {}), ("tree", {}))
+        ]
     assert all(b"hunter2" not in line and b"s3cr3t" not in line for line in said)
     assert all(b"***" in line for line in said)
 
@@ -246,7 +251,9 @@ def test_where_shows_the_stack_of_a_busy_thread_and_of_a_waiting_green_actor(sta
 def test_handlers_events_and_dead_letters_tell_of_a_failing_handler(
     start: Callable[..., Application], attach: Callable[..., None]
 ) -> None:
-    declared = Declared(name="shop.order", description="An order.", measurements={"amount": "EUR"}, metadata={"shop": str})
+    declared = Declared(
+        name="shop.order", description="An order.", measurements={"amount": "EUR"}, metadata={"shop": str}
+    )
     application = start(catalogue=Catalogue([declared]))
 
     def fail(*_: Any) -> None:
@@ -288,7 +295,14 @@ def test_hostile_names_and_values_travel_as_plain_json(start: Callable[..., Appl
             raise KeyError("never")
 
     application = start(children=[workers()])
-    values = {"nan": float("nan"), "big": 1 << 80, "lone": "\ud800", "object": Hostile(), 7: b"x", "deep": [[[[[[[[[[]]]]]]]]]]}
+    values = {
+        "nan": float("nan"),
+        "big": 1 << 80,
+        "lone": "\ud800",
+        "object": Hostile(),
+        7: b"x",
+        "deep": [[[[[[[[[[]]]]]]]]]],
+    }
 
     whereis("ingest").replace_state(lambda state: state | {"values": values})
     data = ask(application, "state", actor="ingest")
@@ -449,7 +463,9 @@ def test_what_holds_or_answers_the_shell_is_not_stopped(start: Callable[..., App
     assert ask(application, "hello")["control"] is True
 
 
-def test_parked_handler_is_reattached_and_detached(start: Callable[..., Application], attach: Callable[..., None]) -> None:
+def test_parked_handler_is_reattached_and_detached(
+    start: Callable[..., Application], attach: Callable[..., None]
+) -> None:
     application = start()
     failing = [True]
 
@@ -540,7 +556,9 @@ def test_state_of_a_busy_actor_says_why_it_is_late(start: Callable[..., Applicat
 def test_malformed_request_is_answered_and_the_session_goes_on(start: Callable[..., Application]) -> None:
     application = start()
 
-    frames = say(application, b"\n", b"nonsense\n", b"[]\n", b'{"v":1}\n', b"\xff\xfe\n", b'{"v":1,"verb":"stauts"}\n', STATUS)
+    frames = say(
+        application, b"\n", b"nonsense\n", b"[]\n", b'{"v":1}\n', b"\xff\xfe\n", b'{"v":1,"verb":"stauts"}\n', STATUS
+    )
 
     assert [frame["error"]["kind"] for frame in frames[:-1]] == ["usage"] * 4 + ["not_found"]
     assert frames[-2]["error"]["near"][0] == "status"
@@ -600,7 +618,9 @@ def test_any_bytes_at_all_leave_the_node_in_order(start: Callable[..., Applicati
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
         max_leaves=8,
     )
-    verbs = st.sampled_from(["status", "ps", "tree", "info", "where", "state", "crashes", "metrics", "stop", "emit", "x"])
+    verbs = st.sampled_from(
+        ["status", "ps", "tree", "info", "where", "state", "crashes", "metrics", "stop", "emit", "x"]
+    )
     keys = st.sampled_from(["actor", "limit", "sort", "prefix", "target", "event", "yes", "children", "match"])
     request = st.fixed_dictionaries(
         {"v": st.just(1) | values, "verb": verbs | values, "args": st.dictionaries(keys, values, max_size=3) | values}
@@ -789,7 +809,9 @@ def test_forked_child_does_not_hold_the_parents_socket(start: Callable[..., Appl
     child = os.fork()
     if child == 0:
         try:
-            held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and fd_is(fd)]
+            held = [
+                os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and fd_is(fd)
+            ]
             os.write(writer, json.dumps([one for one in held if one.startswith("socket:")]).encode() or b"[]")
         finally:
             os._exit(0)

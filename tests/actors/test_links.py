@@ -21,7 +21,7 @@ def started(cls: type[Actor], carrier: str) -> Any:
     return cls.options(carrier=carrier).start()
 
 
-# -- links ---------------------------------------------------------------------------------------------------------------
+# -- links -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_crash_takes_the_linked_actor_along_with_the_same_reason(carrier: str, other_carrier: str) -> None:
@@ -174,7 +174,7 @@ def test_a_child_that_traps_exits_still_ends_with_its_parent(carrier: str) -> No
     assert actor.notes == [("stopped", "shutdown")]
 
 
-# -- exit signals ----------------------------------------------------------------------------------------------------------
+# -- exit signals ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", ["shutdown", ("shutdown", 1), "why"])
@@ -225,7 +225,7 @@ def test_exit_kill_cannot_be_trapped(carrier: str) -> None:
     assert actor.notes == []
 
 
-# -- monitors --------------------------------------------------------------------------------------------------------------
+# -- monitors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["stop", "kill", "crash"])

@@ -263,7 +263,11 @@ def test_a_reader_who_has_gone_ends_the_run_quietly() -> None:
         (["--bogus"], "got: '--bogus'"),
         (["--samples", "9999"], "expected --samples to be 'all' or at most 7520, the tokens that there are, got: "),
         (["--statsd", "localhost:none"], "expected HOST:PORT"),
-        (["train", "--steps", "0"], "got: 0"),
+        (["--chaos=1"], "expected no value, got: '1'"),
+        (["train", "--steps", "0"], "expected a whole number from 1, got: '0'"),
+        (["train", "--steps", "few"], "expected a whole number from 1, got: 'few'"),
+        (["train", "--seed", "-1"], "expected a whole number from 0, got: '-1'"),
+        (["--sink", "--port", "65536"], "expected a port from 0 to 65535, got: '65536'"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence_and_2(arguments: list[str], sentence: str) -> None:
@@ -311,6 +315,17 @@ def test_a_missing_data_set_is_told_with_the_pip_line() -> None:
     assert done.stderr.endswith("Install it: pip install vaderSentiment\n")
 
 
+@pytest.mark.parametrize("arguments", [("train", "--steps", "1", "--jsonl"), ("--sink", "--journal")])
+def test_a_file_that_cannot_be_written_is_told(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing" / "file")
+
+    done = run(*arguments, missing, code=1)
+
+    assert done.stderr == (
+        f"python -m app: expected a file or directory that can be used, got: {missing!r} (No such file or directory)\n"
+    )
+
+
 def test_help_names_every_option() -> None:
     done = run("--help")
 
@@ -325,7 +340,7 @@ def test_the_other_programs_have_options_of_their_own(other: str) -> None:
 
     assert f"usage: python -m app {other}" in done.stdout
     assert mistaken.stderr == (
-        f"python -m app {other}: unrecognized arguments: --bogus. See python -m app {other} --help\n"
+        f"python -m app {other}: expected options that there are, got: '--bogus'. See python -m app {other} --help\n"
     )
 
 

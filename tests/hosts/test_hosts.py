@@ -130,5 +130,3 @@ def fetch(url: str, log: Path) -> bytes:
                 return bytes(answer.read())
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
-
-

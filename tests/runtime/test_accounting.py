@@ -87,7 +87,14 @@ PLANS = st.lists(
     max_size=4,
 )
 DEATHS = st.sampled_from(
-    ["a handler", "a handler's supervisor", "telemetry.registry", "telemetry.handlers", "telemetry.aggregator", "telemetry"]
+    [
+        "a handler",
+        "a handler's supervisor",
+        "telemetry.registry",
+        "telemetry.handlers",
+        "telemetry.aggregator",
+        "telemetry",
+    ]
 )
 CALM = st.sampled_from(["suspend", "statistics"])
 
@@ -108,7 +115,7 @@ def disturb(what: str, choice: random.Random) -> None:
                     ref.resume()
                 except runtime.errors.BeamstalkError:
                     raise
-                except Exception:  # noqa: BLE001 - it may have died in between
+                except Exception:
                     return
         case "statistics":
             for attachment in table.all():
@@ -176,10 +183,14 @@ def test_every_event_offered_is_accounted_for_whatever_dies_meanwhile(
 @hypothesis.settings(max_examples=12)
 @given(
     plans=PLANS,
-    script=st.lists(st.sampled_from(["stop and start", "detach", "attach", "give up", "reattach"]), min_size=1, max_size=5),
+    script=st.lists(
+        st.sampled_from(["stop and start", "detach", "attach", "give up", "reattach"]), min_size=1, max_size=5
+    ),
     seed=st.integers(0, 2**32),
 )
-def test_the_accounts_add_up_across_stops_starts_and_detachments(plans: list[Plan], script: list[str], seed: int) -> None:
+def test_the_accounts_add_up_across_stops_starts_and_detachments(
+    plans: list[Plan], script: list[str], seed: int
+) -> None:
     choice = random.Random(seed)
     application = Application("accounts", max_restarts=1_000, drain_s=PATIENCE_S).start()
     everything: list[tuple[Counting, Any]] = []

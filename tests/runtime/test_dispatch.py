@@ -48,7 +48,9 @@ def test_every_subscriber_gets_the_event() -> None:
     assert [len(box.load) for box in boxes] == [1] * 5
 
 
-@pytest.mark.parametrize("name", ["shop", "shop.order", "shop.order.placed.late", "shop.order.place", "Shop.Order.Placed"])
+@pytest.mark.parametrize(
+    "name", ["shop", "shop.order", "shop.order.placed.late", "shop.order.place", "Shop.Order.Placed"]
+)
 def test_matching_is_exact(routed: Routed, name: str) -> None:
     mail = routed("shop.order.placed")
 
@@ -254,7 +256,7 @@ def test_an_emitter_with_a_bad_name_is_refused_where_it_is_made() -> None:
         runtime.event("a..b")
 
 
-# -- emission with an obligation -----------------------------------------------------------------------------------------
+# -- emission with an obligation ---------------------------------------------------------------------------------------
 
 
 class Ledger(Mailbox):

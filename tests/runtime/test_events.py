@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from runtime._events import Event, canonical, own
 from runtime.errors import BeamstalkError, InvalidValue
 
-SEGMENT = st.text(min_size=1).filter(lambda s: not any(c.isspace() or c == "." or ord(c) < 160 and not c.isprintable() for c in s))
+SEGMENT = st.text(min_size=1).filter(
+    lambda s: not any(c.isspace() or c == "." or (ord(c) < 160 and not c.isprintable()) for c in s)
+)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def listed(prefix: Any = "") -> list[tuple[str, str]]:
     return [(info.id, info.event) for info in runtime.list_handlers(prefix)]
 
 
-# -- attach and detach -------------------------------------------------------------------------------------------------------
+# -- attach and detach -------------------------------------------------------------------------------------------------
 
 
 def test_an_attached_handler_is_listed_with_all_one_wants_to_know() -> None:
@@ -58,7 +58,9 @@ def test_attaching_and_detaching_while_nothing_runs_answers_none() -> None:
 def test_an_id_is_unique_across_all_events() -> None:
     runtime.attach("log", "a.b", handler)
 
-    with pytest.raises(AlreadyExists, match="expected a handler id that is not attached yet, got: 'log'. Detach it first"):
+    with pytest.raises(
+        AlreadyExists, match="expected a handler id that is not attached yet, got: 'log'. Detach it first"
+    ):
         runtime.attach("log", "c.d", handler)
     with pytest.raises(AlreadyExists):
         runtime.attach_many("log", ["c.d", "e.f"], handler)
@@ -126,7 +128,10 @@ def test_names_are_checked_in_full_where_they_are_attached(name: Any) -> None:
     [
         ({"handler_id": ""}, "expected handler_id to be a non-empty string, got: ''"),
         ({"handler_id": 7}, "expected handler_id to be a non-empty string, got: 7"),
-        ({"handler": "print"}, "expected handler to be callable as handler(event, measurements, metadata, config), got: 'print'"),
+        (
+            {"handler": "print"},
+            "expected handler to be callable as handler(event, measurements, metadata, config), got: 'print'",
+        ),
         ({"carrier": "fiber"}, "expected carrier to be one of thread, green, process, inline, got: 'fiber'"),
         ({"capacity": 0}, "expected capacity to be a positive number of messages or None, got: 0"),
         ({"capacity": "many"}, "expected capacity to be a positive number of messages or None, got: 'many'"),
@@ -172,7 +177,7 @@ def test_the_options_of_attach_are_documented_each() -> None:
     assert [name for name in HandlerOptions.__struct_fields__ if f"`{name}`" not in doc] == []
 
 
-# -- listing -----------------------------------------------------------------------------------------------------------------
+# -- listing -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -198,7 +203,7 @@ def test_listing_a_bad_prefix_is_refused() -> None:
         runtime.list_handlers("a..b")
 
 
-# -- owners ------------------------------------------------------------------------------------------------------------------
+# -- owners ------------------------------------------------------------------------------------------------------------
 
 
 class Service:
@@ -229,7 +234,7 @@ def test_an_id_that_was_taken_again_does_not_go_with_the_first_owner() -> None:
     assert listed() == [("log", "a.b")]
 
 
-# -- sinks and the snapshot --------------------------------------------------------------------------------------------------
+# -- sinks and the snapshot --------------------------------------------------------------------------------------------
 
 
 def test_the_snapshot_routes_to_handlers_and_sinks_in_order_of_attachment() -> None:

@@ -37,7 +37,9 @@ def accounts(handler_id: str) -> tuple[str, str, int, int, int, dict[str, int]]:
 def test_an_inline_handler_runs_in_the_emitters_thread_and_context(captured: Capture) -> None:
     current = contextvars.ContextVar("current", default="none")
     seen: list[Any] = []
-    runtime.attach("bridge", EVENT, lambda *event: seen.append((threading.get_ident(), current.get())), carrier="inline")
+    runtime.attach(
+        "bridge", EVENT, lambda *event: seen.append((threading.get_ident(), current.get())), carrier="inline"
+    )
 
     current.set("mine")
     runtime.execute(EVENT)

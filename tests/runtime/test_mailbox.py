@@ -278,7 +278,7 @@ def test_oldest_shows_the_next_message_and_takes_nothing() -> None:
     assert box.pending() == 3
 
 
-# -- one consumer after another ------------------------------------------------------------------------------------------
+# -- one consumer after another ----------------------------------------------------------------------------------------
 
 
 def test_the_next_consumer_goes_on_with_the_next_message() -> None:
@@ -363,7 +363,7 @@ def test_take_all_takes_a_batch_and_is_settled_with_its_number() -> None:
     assert box.statistics().handled == 100
 
 
-# -- waking --------------------------------------------------------------------------------------------------------------
+# -- waking ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_parked_consumer_is_woken_once_for_many_messages() -> None:
@@ -444,7 +444,7 @@ def test_no_wake_up_is_lost_between_many_producers_and_a_consumer_that_parks(cap
     assert box.statistics().handled == each * producers
 
 
-# -- accounting under fire -------------------------------------------------------------------------------------------------
+# -- accounting under fire ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest", "sample", "block"])

@@ -1,4 +1,4 @@
-"""The scheduler: everything that is ready runs, nothing that goes wrong stops it, and it comes to an end when told to."""
+"""The scheduler: everything that is ready runs, nothing that goes wrong stops it, and it ends when told to."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_waiting_activity_does_not_count_as_blocking() -> None:
     assert mail.load == []
 
 
-# -- timers --------------------------------------------------------------------------------------------------------------
+# -- timers ------------------------------------------------------------------------------------------------------------
 
 
 def test_timers_fire_on_the_hub_in_the_order_they_are_due() -> None:
@@ -345,7 +345,7 @@ def test_a_seed_gives_another_order_and_the_same_seed_the_same() -> None:
     assert first != other
 
 
-# -- the end ---------------------------------------------------------------------------------------------------------------
+# -- the end -----------------------------------------------------------------------------------------------------------
 
 
 def test_stop_interrupts_who_holds_the_hub() -> None:

@@ -46,7 +46,7 @@ def clock() -> FakeClock:
     return clock
 
 
-# -- the context manager -------------------------------------------------------------------------------------------------
+# -- the context manager -----------------------------------------------------------------------------------------------
 
 
 def test_a_span_starts_and_stops(events: Kept, clock: FakeClock) -> None:
@@ -199,7 +199,7 @@ def test_a_span_costs_no_event_and_no_error_while_nobody_listens() -> None:
         raise ValueError("bad")
 
 
-# -- the call ------------------------------------------------------------------------------------------------------------
+# -- the call ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_call_returns_the_result_and_merges_the_stop_metadata(events: Kept) -> None:
@@ -238,7 +238,7 @@ def test_what_the_function_raises_goes_on(events: Kept) -> None:
     assert events.names == ["start", "exception"]
 
 
-# -- the decorator -------------------------------------------------------------------------------------------------------
+# -- the decorator -----------------------------------------------------------------------------------------------------
 
 
 def test_each_call_of_a_decorated_function_is_a_span_of_its_own(events: Kept) -> None:

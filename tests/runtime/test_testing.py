@@ -35,7 +35,9 @@ def test_a_miss_shows_the_nearest_events() -> None:
     with capture_events() as captured:
         runtime.execute("shop.order.placed", {"amount": 3})
 
-    with pytest.raises(AssertionError, match=r"(?s)shop\.order\.place with .*got: .*shop\.order\.placed \{'amount': 3\}"):
+    with pytest.raises(
+        AssertionError, match=r"(?s)shop\.order\.place with .*got: .*shop\.order\.placed \{'amount': 3\}"
+    ):
         captured.assert_event("shop.order.place")
     with pytest.raises(AssertionError, match="nothing was captured"):
         Capture().assert_event("shop.order")

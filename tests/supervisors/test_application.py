@@ -56,7 +56,7 @@ def child(application: Application, child_id: Any) -> Any:
     return {entry.id: entry.child for entry in application.supervisor.which_children()}[child_id]
 
 
-# -- start and stop ----------------------------------------------------------------------------------------------------------
+# -- start and stop ----------------------------------------------------------------------------------------------------
 
 
 def test_children_run_when_start_returns_and_are_gone_when_stop_returns() -> None:
@@ -172,7 +172,7 @@ def test_bad_flags_of_the_top_supervisor_are_refused_and_nothing_is_left(flag: d
         pass
 
 
-# -- failing starts ------------------------------------------------------------------------------------------------------------
+# -- failing starts ----------------------------------------------------------------------------------------------------
 
 
 def test_a_child_that_fails_makes_start_fail_with_its_name_and_reason() -> None:
@@ -228,7 +228,7 @@ def test_many_threads_may_stop_it_at_once() -> None:
         assert not application.is_running
 
 
-# -- events --------------------------------------------------------------------------------------------------------------------
+# -- events ------------------------------------------------------------------------------------------------------------
 
 
 def collect(seen: list[Any]) -> Callable[..., None]:
@@ -321,7 +321,7 @@ def test_a_metric_is_collected_from_the_first_event_on() -> None:
     assert [series.value for series in view.series] == [100]
 
 
-# -- the end of the tree -----------------------------------------------------------------------------------------------------
+# -- the end of the tree -----------------------------------------------------------------------------------------------
 
 
 def exhaust(application: Application, child_id: str) -> None:
@@ -445,7 +445,7 @@ def test_trees_may_be_as_deep_as_one_likes() -> None:
     assert journal == ["start leaf", "stop leaf"]
 
 
-# -- clocks --------------------------------------------------------------------------------------------------------------------
+# -- clocks ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_whole_application_runs_by_a_fake_clock() -> None:

@@ -7,9 +7,8 @@ import pykka
 
 import runtime
 from actors import processes, whereis
-from supervisors import Application
+from supervisors import Application, ChildSpec
 from tests.hosts.checks import EVENT, Echo, accounts, in_threads, say, service, until
-from supervisors import ChildSpec
 
 policy = sys.argv[1]
 seen: list[int] = []

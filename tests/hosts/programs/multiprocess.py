@@ -4,7 +4,7 @@ import multiprocessing
 import sys
 
 from supervisors import Application
-from tests.hosts.checks import in_threads, service, say
+from tests.hosts.checks import in_threads, say, service
 
 
 def child(results: object) -> None:

@@ -26,7 +26,7 @@ class Worker(Actor):
         if message == "crash":
             raise ValueError("no good")
         if message == "block":
-            time.sleep(600)  # noqa: ASYNC251 - the very mistake that the shell has to survive
+            time.sleep(600)
         self.seen += 1
 
 

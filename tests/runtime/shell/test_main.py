@@ -10,13 +10,11 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.application import Anvil
-from runtime.shell import protocol
 from runtime.shell._commands import COMMANDS
 from tests.runtime.meeting import PATIENCE_S, until
 from tests.runtime.shell.conftest import ROOT, Done, Home, Node
@@ -43,7 +41,10 @@ ASKING = [
 
 @pytest.mark.parametrize("arguments", ASKING, ids=lambda arguments: arguments[0])
 def test_command_writes_a_table_and_json_and_nothing_else(node: Node, shell: Run, arguments: tuple[str, ...]) -> None:
-    text, frames = shell(*arguments), shell("--json", *arguments, "--count", "1") if arguments[0] == "top" else shell("--json", *arguments)
+    text, frames = (
+        shell(*arguments),
+        shell("--json", *arguments, "--count", "1") if arguments[0] == "top" else shell("--json", *arguments),
+    )
 
     assert (text.code, frames.code) == (0, 0), (text, frames)
     assert "Traceback" not in text.errors + frames.errors
@@ -55,7 +56,15 @@ def test_command_writes_a_table_and_json_and_nothing_else(node: Node, shell: Run
 
 
 def test_every_alias_does_what_its_command_does(node: Node, shell: Run) -> None:
-    aliases = {"s": "healthy", "t": "ingest", "pstree": "ingest", "p": "SUPERVISOR", "cr": "", "e": "EVENT", "m": "METRIC"}
+    aliases = {
+        "s": "healthy",
+        "t": "ingest",
+        "pstree": "ingest",
+        "p": "SUPERVISOR",
+        "cr": "",
+        "e": "EVENT",
+        "m": "METRIC",
+    }
 
     for alias, shown in aliases.items():
         done = shell(alias)
@@ -121,7 +130,9 @@ def test_unknown_name_is_told_with_what_was_meant(node: Node, shell: Run) -> Non
         (("--start", "no.such:thing", "ps"), "can be imported"),
     ],
 )
-def test_mistake_on_the_command_line_is_one_sentence(node: Node, shell: Run, arguments: tuple[str, ...], told: str) -> None:
+def test_mistake_on_the_command_line_is_one_sentence(
+    node: Node, shell: Run, arguments: tuple[str, ...], told: str
+) -> None:
     done = shell(*arguments)
 
     assert (done.code, done.out) == (2, "")
@@ -130,7 +141,10 @@ def test_mistake_on_the_command_line_is_one_sentence(node: Node, shell: Run, arg
 
 
 def test_options_may_stand_before_and_after_the_command(node: Node, shell: Run) -> None:
-    before, after = shell("--json", "--connect", str(node.path), "ps"), shell("ps", "--connect", str(node.path), "--json")
+    before, after = (
+        shell("--json", "--connect", str(node.path), "ps"),
+        shell("ps", "--connect", str(node.path), "--json"),
+    )
 
     assert before.frames[0].keys() == after.frames[0].keys()
 
@@ -205,7 +219,9 @@ def test_another_users_shell_sees_nothing(node: Node, home: Home) -> None:
     command = [sys.executable, "-m", "runtime.shell", "ps", "--connect", str(node.path)]
 
     try:
-        done = subprocess.run(command, cwd=ROOT, env=home.environment, user=65534, capture_output=True, text=True, timeout=PATIENCE_S)
+        done = subprocess.run(
+            command, cwd=ROOT, env=home.environment, user=65534, capture_output=True, text=True, timeout=PATIENCE_S
+        )
     except PermissionError:
         pytest.skip("another user cannot run this interpreter")
     if "No module named" in done.stderr or "Permission denied" in done.stderr.partition("runtime.shell:")[0]:
@@ -266,7 +282,14 @@ def test_reader_that_goes_early_costs_no_traceback(node: Node, home: Home) -> No
     node.do("spawn 3000")
     command = f"{sys.executable} -m runtime.shell ps | head -n 2"
 
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, env=home.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=ROOT,
+        env=home.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
 
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 2
@@ -274,7 +297,9 @@ def test_reader_that_goes_early_costs_no_traceback(node: Node, home: Home) -> No
 
 def test_interrupt_ends_a_trace_with_130(node: Node, home: Home) -> None:
     command = [sys.executable, "-m", "runtime.shell", "trace", "shop.*", "--json"]
-    with subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
 
         def heard() -> bool:
@@ -344,11 +369,15 @@ def test_console_script_finds_applications_in_the_working_directory(shell: Run, 
     # What an installed script does: its own directory is on the path, the working directory is not.
     script = home.path / "bin" / "beamstalk"
     script.parent.mkdir()
-    script.write_text(f"import sys\nsys.path.append({str(ROOT)!r})\nfrom runtime.shell.__main__ import main\nsys.exit(main())\n")
+    script.write_text(
+        f"import sys\nsys.path.append({str(ROOT)!r})\nfrom runtime.shell.__main__ import main\nsys.exit(main())\n"
+    )
     (home.path / "mine.py").write_text("from tests.runtime.shell.demo import Demo\napplication = Demo()\n")
     home.environment.pop("PYTHONPATH")
 
-    done = shell("--start", "mine:application", "status", "--json", cwd=home.path, program=[sys.executable, str(script)])
+    done = shell(
+        "--start", "mine:application", "status", "--json", cwd=home.path, program=[sys.executable, str(script)]
+    )
 
     assert done.code == 0, done
     assert done.data["name"] == "demo"
@@ -397,7 +426,8 @@ def test_nothing_of_the_upper_floors_is_imported(node: Node, shell: Run) -> None
         sys.executable,
         "-c",
         "import sys; from runtime.shell.__main__ import main; code = main(sys.argv[1:]); "
-        "print([n for n in sys.modules if n.split('.')[0] in ('actors', 'supervisors', 'reporters', 'app')]); sys.exit(code)",
+        "print([n for n in sys.modules if n.split('.')[0] in ('actors', 'supervisors', 'reporters', 'app')]); "
+        "sys.exit(code)",
     ]
 
     done = shell("status", program=program)
@@ -410,8 +440,3 @@ def test_sockets_are_the_users_own(node: Node, home: Home) -> None:
 
     assert modes == [0o600, 0o700]
     assert node.path == home.sockets / f"demo-{node.process.pid}.sock"
-
-
-def test_answer_that_is_too_long_is_not_read_for_ever() -> None:
-    assert protocol.ANSWER_BYTES < 1 << 30
-    assert Path(protocol.__file__).name == "protocol.py"
