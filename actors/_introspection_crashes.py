@@ -29,7 +29,7 @@ _MINUTE_S, _HOUR_S = 60, 3_600
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that went wrong: who (`actor`: the process id, 0 for none), why, where, and when (calendar time, ns)."""
+    """One thing that went wrong: who (`actor`: process id, 0 for none), why, where, and when (calendar time, ns)."""
 
     number: int
     at: int

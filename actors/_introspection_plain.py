@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence, Set
@@ -72,7 +73,7 @@ def is_secret(key: str) -> bool:
     [True, True, True, True, False, False, False]
     """
     words = [word.lower() for word in _WORDS.findall(key)]
-    return not _SECRET_WORDS.isdisjoint(words) or not _SECRET_PAIRS.isdisjoint(zip(words, words[1:], strict=False))
+    return not _SECRET_WORDS.isdisjoint(words) or not _SECRET_PAIRS.isdisjoint(itertools.pairwise(words))
 
 
 def masked(text: str) -> str:

@@ -5,6 +5,7 @@ Pure functions. Whatever comes from a node is hostile until `printable` has seen
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -52,7 +53,7 @@ def duration(ns: int | float | None) -> str:
             if ns >= size:
                 return f"{_short(ns / size)} {unit}"
         return f"{ns:.0f} ns" if ns else "0 s"
-    for (size, unit), (smaller, smaller_unit) in zip(_UNITS, _UNITS[1:], strict=False):
+    for (size, unit), (smaller, smaller_unit) in itertools.pairwise(_UNITS):
         if ns >= size:
             return f"{ns // size:.0f} {unit} {ns % size // smaller:.0f} {smaller_unit}"
     return _NOTHING
@@ -95,7 +96,7 @@ def size(number: int | None) -> str:
     if number is None:
         return _NOTHING
     left = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in ("B", "kB", "MB", "GB"):  # noqa: B007  # read after the loop
         if left < 1000:
             break
         left /= 1000

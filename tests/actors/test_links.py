@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -102,7 +103,7 @@ def test_a_linked_actor_that_hangs_dies_as_well(carrier: str) -> None:
 
 def test_a_chain_of_links_falls_as_a_whole(carrier: str) -> None:
     chain = [started(Obedient, carrier) for _ in range(20)]
-    for one, next_one in zip(chain, chain[1:], strict=False):
+    for one, next_one in itertools.pairwise(chain):
         one.ask(lambda actor, other=next_one: actor.link(other))
 
     chain[10].tell(raising(ValueError("bad")))

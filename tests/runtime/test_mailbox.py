@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -359,7 +360,7 @@ def test_take_all_takes_a_batch_and_is_settled_with_its_number() -> None:
         batches.append(batch)
         box.settle(None, count=len(batch))
 
-    assert [first, *sum(batches, [])] == list(range(100))
+    assert [first, *itertools.chain(*batches)] == list(range(100))
     assert box.statistics().handled == 100
 
 

@@ -152,7 +152,10 @@ def terminal(home: Home) -> Iterator[Callable[..., Any]]:
             if without:
                 # As if these were not installed.
                 hidden = "".join(f"sys.modules[{name!r}] = None; " for name in without)
-                finder = f"import importlib.util as u; real = u.find_spec; u.find_spec = lambda name, *a: None if name in {without!r} else real(name, *a); "
+                finder = (
+                    "import importlib.util as u; real = u.find_spec; "
+                    f"u.find_spec = lambda name, *a: None if name in {without!r} else real(name, *a); "
+                )
                 main = "from runtime.shell.__main__ import main; sys.exit(main(sys.argv[1:]))"
                 program = ["-c", f"import sys; {hidden}{finder}{main}", *arguments]
             child = pexpect.spawn(
