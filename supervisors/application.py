@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pykka
 from loguru import logger
@@ -47,6 +47,7 @@ from supervisors.telemetry import Telemetry
 
 __all__ = ["Application"]
 
+_T = TypeVar("_T")
 _DRAIN_S = 5.0
 _GRACE_S = 0.5
 _running: Application | None = None
@@ -110,9 +111,13 @@ class Application:
         self.introspect = self.introspect if introspect is None else introspect
         self.control = self.control if control is None else control
         self._introspection: Introspection | None = None
-        self._metrics = tuple(metrics)
+        self._metrics = _all_of("metrics", metrics, Metric, "counter(...) and the like of runtime.metrics")
         self._children = tuple(children)
-        self._pollers = tuple(pollers)
+        self._pollers = _all_of("pollers", pollers, Measurement, "Measurement(function, period_s=...)")
+        if not isinstance(catalogue, Catalogue | None):
+            raise expected("catalogue to be a Catalogue", catalogue)
+        if not isinstance(clock, Clock | None):
+            raise expected("clock to be a Clock", clock)
         self.catalogue = catalogue
         self._sampling = check_rates(sampling or {})
         self._options: dict[str, Any] = {
@@ -181,6 +186,8 @@ class Application:
         themselves.
         """
         top = self._top
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         if top is None:
             return True
         caller = current_actor()
@@ -325,6 +332,16 @@ def _is_behind(mailbox: Mailbox, goal: int) -> bool:
     """Tell whether messages wait, among them some of the first `goal` that were accepted."""
     found = mailbox.statistics()
     return found.pending > 0 and found.accepted - found.pending < goal
+
+
+def _all_of(what: str, given: object, kind: type[_T], fix: str) -> tuple[_T, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise expected(f"{what} to be a list", given)
+    found = tuple(given)
+    for one in found:
+        if not isinstance(one, kind):
+            raise expected(f"{what} to be made of {kind.__name__}", one, f"Write {fix}")
+    return found
 
 
 def _top_of(ref: ActorRef[Any]) -> ActorRef[Any]:

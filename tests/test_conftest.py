@@ -74,10 +74,8 @@ def run_pytest(directory: Path, source: str) -> str:
 def test_each_kind_of_leak_fails_the_test_that_left_it(tmp_path: Path) -> None:
     output = run_pytest(tmp_path, LEAKS)
 
-    failed = set(re.findall(r"^(?:ERROR|FAILED) test_it.py::(\w+)", output, re.MULTILINE))
-    assert failed == {"test_thread", "test_socket", "test_socket_in_a_reference_cycle", "test_process", "test_actor"}, (
-        output
-    )
+    failed = set(re.findall(r"^(?:ERROR|FAILED) test_it.py::test_(\w+)", output, re.MULTILINE))
+    assert failed == {"thread", "socket", "socket_in_a_reference_cycle", "process", "actor", "handler"}, output
     assert re.search(r"expected to leave nothing behind, got: thread 'left-behind'", output)
     assert re.search(r"expected to leave nothing behind, got: socket AF_INET SOCK_STREAM \('127.0.0.1', \d+\)", output)
     assert re.search(
