@@ -7,7 +7,7 @@ from typing import Any
 from actors._handler import HandlerActor
 from actors._process_handler import ProcessHandler
 from actors._ref import ActorRef
-from runtime._handlers import Attachment
+from runtime._table import Attachment
 
 
 def start_handler(attachment: Attachment) -> ActorRef[Any]:

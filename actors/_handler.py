@@ -12,7 +12,7 @@ from typing import Any
 from actors._actor import Actor
 from runtime import Event, _scheduler
 from runtime._events import own
-from runtime._handlers import Attachment, table
+from runtime._table import Attachment, table
 from runtime.errors import BeamstalkError, ExitReason
 
 

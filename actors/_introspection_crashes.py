@@ -17,7 +17,7 @@ from actors._introspection_plain import clean, masked, plain, text
 from actors._reports import CRASH
 from runtime import _dispatch, _native, _scheduler
 from runtime._events import Event
-from runtime._handlers import FAILURE, GAVE_UP
+from runtime._table import FAILURE, GAVE_UP
 from runtime.clock import Clock
 
 REPORT = "supervisors.report"

@@ -20,7 +20,7 @@ from actors._series_points import Distribution, MetricView
 from actors.aggregator import NAME as AGGREGATOR
 from actors.aggregator import Snapshot
 from runtime import _process_table
-from runtime._handlers import Attachment, table
+from runtime._table import Attachment, table
 from runtime.catalogue import Catalogue
 from runtime.errors import NotFound
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, TypeVar
 from actors._actor import Actor
 from actors._introspection_plain import clean
 from runtime import _native, _process_table, _scheduler
-from runtime._handlers import table
 from runtime._process_table import ProcessInfo
 from runtime._scheduler import Scheduler
+from runtime._table import table
 from runtime.errors import NotFound
 
 T = TypeVar("T")

@@ -20,8 +20,8 @@ from actors._introspection_events import parked, reporters
 from actors._introspection_index import Index, describe, running_scheduler
 from actors.measurements import _rss_bytes
 from runtime import _native, _scheduler
-from runtime._handlers import table
 from runtime._mailbox import Mailbox
+from runtime._table import table
 from runtime._waiting import ThreadWaiter
 
 _LIBRARIES = ("beamstalk", "gevent", "greenlet", "loguru", "msgspec", "pykka", "tenacity")

@@ -19,8 +19,8 @@ from actors._handler import DeadlineExceeded, HandlerActor
 from actors._process import ChildProcess, ProcessFailure, encode_batch
 from actors._ref import ActorRef
 from runtime import Event, _scheduler
-from runtime._handlers import Attachment
 from runtime._process_table import ProcessInfo
+from runtime._table import Attachment
 from runtime.errors import ExitReason
 
 STOP_GRACE_S = 2.0

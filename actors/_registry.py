@@ -11,7 +11,7 @@ from typing import Any
 
 from actors._actor import Actor
 from runtime import _dispatch
-from runtime._handlers import table
+from runtime._table import table
 
 NAME = "telemetry.registry"
 

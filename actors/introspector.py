@@ -22,8 +22,8 @@ from actors._introspection_server import Server
 from actors._ref import ActorRef
 from runtime import _scheduler, subscribe
 from runtime._events import Event
-from runtime._handlers import table
 from runtime._mailbox import Mailbox
+from runtime._table import table
 from runtime.catalogue import Catalogue
 from runtime.errors import ExitReason, expected
 from runtime.shell import _places

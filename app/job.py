@@ -142,8 +142,7 @@ def _forwarded(reporter: Foundation | AITrace) -> summary.Forwarded:
     spool = found.outbox.spool
     classes = [] if spool is None else list(spool.classes.values())
     troubles = [courier.circuit.reason for courier in found.outbox.couriers.values() if courier.circuit.failures]
-    if spool is not None:
-        troubles.append(spool.reason)
+    troubles += [reason for one in classes for reason in one.refused]
     return summary.Forwarded(
         reporter=found.name,
         endpoint=reporter.endpoint,
@@ -151,7 +150,7 @@ def _forwarded(reporter: Foundation | AITrace) -> summary.Forwarded:
         waiting=sum(one.stored + one.backlog for one in classes),
         dead=sum(sum(one.dead_lettered.values()) for one in classes),
         refused=sum(sum(one.refused.values()) for one in classes),
-        problem="; ".join(filter(None, troubles)) or None,
+        problem="; ".join(dict.fromkeys(filter(None, troubles))) or None,
     )
 
 

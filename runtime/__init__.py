@@ -8,10 +8,9 @@ from loguru import logger as _logger
 
 from runtime._dispatch import Emitter, commit, event, execute
 from runtime._events import Event
+from runtime._handler_options import HandlerOptions
 from runtime._handlers import (
-    DeadLetter,
     HandlerInfo,
-    HandlerOptions,
     attach,
     attach_many,
     dead_letters,
@@ -22,6 +21,7 @@ from runtime._handlers import (
     unsubscribe,
 )
 from runtime._spans import Span, span
+from runtime._table import DeadLetter
 
 __all__ = [
     "DeadLetter",

@@ -18,7 +18,7 @@ from runtime._events import Event, own
 from runtime.errors import BeamstalkError
 
 if TYPE_CHECKING:
-    from runtime._handlers import Attachment
+    from runtime._table import Attachment
 
 OVERRUNS = 3
 _NOT_ITS_OWN = (KeyboardInterrupt, GreenletExit, asyncio.CancelledError)

@@ -15,7 +15,7 @@ from typing import Any
 from runtime import _process_table, _scheduler, _taps
 from runtime import _reporter_suite as reporter_suite
 from runtime._events import Event
-from runtime._handlers import FAILURE
+from runtime._table import FAILURE
 from runtime._waiting import waiter
 from runtime.clock import FakeClock
 from runtime.errors import BeamstalkError

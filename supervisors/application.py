@@ -31,8 +31,8 @@ from actors.poller import Measurement
 from runtime import _native, _process_table, _scheduler
 from runtime._checks import check_seconds
 from runtime._fork import in_child
-from runtime._handlers import table
 from runtime._mailbox import Mailbox
+from runtime._table import table
 from runtime._waiting import waiter
 from runtime.catalogue import Catalogue
 from runtime.clock import Clock

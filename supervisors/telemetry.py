@@ -30,7 +30,7 @@ from actors.poller import Measurement, Poller
 from actors.validator import NAME as VALIDATOR
 from actors.validator import Validator, validator_mailbox
 from runtime import _dispatch, sampling
-from runtime._handlers import Attachment, table
+from runtime._table import Attachment, table
 from runtime.catalogue import Catalogue
 from runtime.clock import Clock
 from runtime.metrics import Metric, bind

@@ -24,8 +24,8 @@ from actors.aggregator import (
     Unsubscribe,
     aggregator_mailbox,
 )
-from runtime._handlers import table
 from runtime._mailbox import Mailbox
+from runtime._table import table
 from runtime.clock import FakeClock
 from runtime.metrics import counter
 from tests.runtime.meeting import PATIENCE_S, in_threads, until

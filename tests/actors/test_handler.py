@@ -11,8 +11,8 @@ import pytest
 import runtime
 from actors._handler import HandlerActor
 from runtime import Event
-from runtime._handlers import FAILURE, Attachment, table
 from runtime._mailbox import Mailbox
+from runtime._table import FAILURE, Attachment, table
 from tests.actors.people import Obedient
 from tests.runtime.meeting import PATIENCE_S, Gate, until
 

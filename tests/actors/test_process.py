@@ -21,8 +21,8 @@ import pytest
 
 import runtime
 from actors import processes
-from runtime._handlers import table
 from runtime._mailbox import Mailbox
+from runtime._table import table
 from runtime.errors import InvalidValue
 from runtime.testing import capture_events
 from supervisors import Application

@@ -12,8 +12,8 @@ import runtime
 from actors import whereis
 from actors._registry import NAME, Publish, Registry
 from runtime import _dispatch
-from runtime._handlers import table
 from runtime._mailbox import Mailbox
+from runtime._table import table
 from runtime.clock import FakeClock
 from tests.actors.people import Obedient
 from tests.runtime.meeting import PATIENCE_S, in_threads, until

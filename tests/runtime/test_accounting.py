@@ -22,7 +22,8 @@ import runtime
 from actors import processes, whereis
 from actors._handler import HandlerActor
 from runtime import _native
-from runtime._handlers import HandlerInfo, table
+from runtime._handlers import HandlerInfo
+from runtime._table import table
 from supervisors import Application
 from tests.runtime.meeting import PATIENCE_S, in_threads, until
 

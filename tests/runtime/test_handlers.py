@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import runtime
 from runtime import _handlers
-from runtime._handlers import HandlerOptions, Table, table
+from runtime._handler_options import HandlerOptions
 from runtime._mailbox import Mailbox
+from runtime._table import Table, table
 from runtime.errors import AlreadyExists, InvalidValue, NotFound
 from tests.runtime.meeting import in_threads
 

@@ -11,7 +11,7 @@ import runtime
 from actors import whereis
 from actors.aggregator import Collect
 from runtime import sampling
-from runtime._handlers import table
+from runtime._table import table
 from runtime.errors import InvalidValue
 from runtime.metrics import counter
 from runtime.testing import capture_events

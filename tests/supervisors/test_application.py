@@ -12,7 +12,7 @@ import runtime
 from actors import Actor, processes, whereis
 from actors.poller import Measurement
 from runtime import _dispatch, _scheduler
-from runtime._handlers import table
+from runtime._table import table
 from runtime.clock import FakeClock
 from runtime.errors import AlreadyStarted, BeamstalkError, InvalidValue, StartError
 from supervisors import Application, ChildSpec, Supervisor

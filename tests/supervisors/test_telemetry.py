@@ -15,7 +15,7 @@ from greenlet import GreenletExit
 import runtime
 from actors import Exit, current_actor, processes, whereis
 from runtime import _dispatch
-from runtime._handlers import FAILURE, GAVE_UP, table
+from runtime._table import FAILURE, GAVE_UP, table
 from runtime.errors import BeamstalkError
 from supervisors import Application
 from supervisors.telemetry import HANDLERS
