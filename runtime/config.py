@@ -25,7 +25,7 @@ from runtime.sampling import check_rates
 
 __all__ = ["TelemetryConfig", "load", "place"]
 
-T = TypeVar("T", bound=msgspec.Struct)
+_T = TypeVar("_T", bound=msgspec.Struct)
 _Path = tuple[str | int, ...]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -56,7 +56,7 @@ class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_rates(self.sampling)
 
 
-def load(file: str | os.PathLike[str], schema: type[T]) -> T:
+def load(file: str | os.PathLike[str], schema: type[_T]) -> _T:
     """Read a TOML file into a struct type. Any thread; blocks on the disk.
 
     Raises InvalidValue, in one sentence, for a file that cannot be read or is no TOML, and for the first setting that

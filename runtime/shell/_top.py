@@ -33,7 +33,7 @@ _KEYS = (
     "Esc back      w window/all    1-9 sort by that column",
     "arrows, j, k  move the mark   + - slower, faster",
 )
-_FOOTER = "q quit ? help / filter s sort I invert t tree Space hold Enter look Esc back w 1-9"
+_FOOTER = "q quit ? help / find s sort I turn t tree Space hold Enter look Esc back w 1-9"
 _SORTS = (
     "actor", "state", "carrier", "mailbox", "messages_per_s", "handled", "failed", "restarts", "uptime_ns",
     "supervisor",

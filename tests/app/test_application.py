@@ -54,7 +54,7 @@ def test_the_tree_is_the_one_that_the_module_draws(anvil: Anvil) -> None:
     children = {entry.id: entry.child for entry in anvil.supervisor.which_children()}
 
     telemetry, reporters = children["telemetry"], children["reporters"]
-    assert list(children) == ["telemetry", "reporters"]
+    assert list(children) == ["telemetry", "introspector", "reporters"]
     assert isinstance(telemetry, SupervisorRef)
     assert names(telemetry) == ["registry", "handlers", "aggregator", "validator", "pollers"]
     assert isinstance(reporters, SupervisorRef)

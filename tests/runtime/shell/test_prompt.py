@@ -46,12 +46,12 @@ def test_commands_are_done_one_after_another_until_exit(prompt: Any) -> None:
 
 def test_enter_repeats_the_last_command(prompt: Any) -> None:
     prompt.sendline("info ingest")
-    prompt.expect("demo.Worker")
+    prompt.expect("__main__.Worker")
     prompt.expect("demo>")
 
     prompt.sendline("")
 
-    prompt.expect("demo.Worker")
+    prompt.expect("__main__.Worker")
     leave(prompt)
 
 
@@ -60,7 +60,7 @@ def test_tab_completes_names_of_the_node(prompt: Any) -> None:
     prompt.expect("info ingest")
     prompt.send("\r")
 
-    prompt.expect("demo.Worker")
+    prompt.expect("__main__.Worker")
     leave(prompt)
 
 
@@ -150,7 +150,7 @@ def test_top_takes_the_whole_terminal_and_gives_it_back(prompt: Any) -> None:
     prompt.send("/inge\r")
     prompt.expect("filter 'inge'")
     prompt.send("\r")
-    prompt.expect("class .*demo.Worker")
+    prompt.expect(r"class +__main__\.Worker")
     prompt.send("q")
     prompt.expect("\\[\\?1049l")
     prompt.expect("demo>")

@@ -1,0 +1,72 @@
+"""A full run, in this process, beside the declarations: whatever is emitted is declared and sound, and the other way."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app import job
+from app.events import CHECKED, DECLARED, PARTS
+from app.options import parse
+from app.screen import Screen
+from app.summary import Summary
+from runtime.testing import Capture, capture_events
+
+# What a run emits only when something goes wrong that a test of its own makes go wrong, or that needs a server.
+NOT_IN_A_RUN = {
+    "anvil.queue.status_changed": "",
+    "anvil.export.failed": "",
+    "anvil.export.pii_detected": "",
+    "anvil.policy.requeue": "",
+}
+
+
+@pytest.fixture(scope="module")
+def full_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Summary, Capture, Path]:
+    """Run the job with every reporter and every mishap that it can make, and keep all that was emitted."""
+    directory = tmp_path_factory.mktemp("run")
+    config = directory / "config.toml"
+    config.write_text(
+        f'[prometheus]\nenabled = true\nport = 0\n[foundation]\nurl = "file:{directory}/forwarded.jsonl"\n'
+        f'spool = "{directory}/f"\n[aitrace]\ndirectory = "{directory}/aitrace"\nspool = "{directory}/a"\n'
+    )
+    options = parse(f"--samples 30 --rate max --abandon 0.02 --train 2 --chaos --config {config}".split())
+    with capture_events("*") as emitted:
+        summary = job.run(options, Screen(quiet=True))
+    return summary, emitted, directory
+
+
+def test_everything_that_a_run_emits_is_declared(full_run: tuple[Summary, Capture, Path]) -> None:
+    _, emitted, _ = full_run
+
+    assert {event.name for event in emitted.events} - set(DECLARED.names) == set()
+
+
+def test_everything_that_a_run_emits_is_as_declared(full_run: tuple[Summary, Capture, Path]) -> None:
+    _, emitted, _ = full_run
+
+    problems = {event.name: found for event in emitted.events if (found := DECLARED.check(event))}
+    assert problems == {}
+
+
+def test_a_run_emits_what_is_declared_but_for_what_did_not_happen(full_run: tuple[Summary, Capture, Path]) -> None:
+    _, emitted, _ = full_run
+
+    missing = {name for name in CHECKED.names if not emitted.count(name)}
+    print(sorted(missing))
+    assert missing == set()
+
+
+def test_a_run_with_every_reporter_adds_up(full_run: tuple[Summary, Capture, Path]) -> None:
+    summary, emitted, directory = full_run
+
+    forwarded = {one.reporter: one for one in summary.forwarded}
+    lines = [json.loads(line) for line in (directory / "forwarded.jsonl").read_text().splitlines()]
+    waiting = {account.listener: account.waiting for account in summary.listeners}
+    assert summary.adds_up
+    assert forwarded["foundation"].delivered == len(lines) == emitted.count("foundation.metric") > 300
+    assert emitted.count("aitrace.artifact.registered") == len(summary.exports) == 2
+    assert len(list((directory / "aitrace" / "lineage").iterdir())) == 6
+    assert [one.problem for one in summary.forwarded] == [None, None]
+    assert waiting["telemetry.validator"] == waiting["telemetry.aggregator"] == waiting["ledger"] == 0
+    assert [name for name, _ in PARTS] == ["The runtime", "Labelling", "Training", "Reporting"]
