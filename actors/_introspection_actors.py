@@ -133,32 +133,38 @@ def tree(args: TreeArgs) -> list[dict[str, Any]]:
     for ref in index.refs.values():
         if ref.parent is not None and index.child(ref) is None:
             started.setdefault(ref.parent.id, []).append(ref)
+    most = max(args.children, 1)
+    tops = [index.find(args.actor)] if args.actor else sorted(index.roots(), key=lambda ref: ref.id)
     lines: list[dict[str, Any]] = []
+    # A stack of our own: a chain of actors may be longer than Python's.
+    waiting: list[tuple[int, Child | int, dict[str, Any] | None]] = []
 
-    def add(child: Child, depth: int, failure: dict[str, Any] | None) -> None:
-        if child.ref is None:
+    def wait(depth: int, children: list[Child], failures: dict[str, Any]) -> None:
+        if len(children) > most:
+            waiting.append((depth, len(children) - most, None))
+        waiting.extend((depth, one, failures.get(str(one.id))) for one in reversed(children[:most]))
+
+    wait(0, [index.child(ref) or _unsupervised(ref) for ref in tops], {})
+    while waiting:
+        depth, child, failure = waiting.pop()
+        if isinstance(child, int):
+            lines.append({"depth": depth, "more": child})
+            continue
+        ref = child.ref
+        if ref is None:
             down = {"id": None, "actor": child.label, "kind": None, "state": child.state, "restarts": child.restarts}
             lines.append({"depth": depth, **down, "last_failure": plain(failure)})
-            return
-        ref, told = child.ref, describe(child.ref)
-        supervisor = told.get("supervisor")
+            continue
+        supervisor = describe(ref).get("supervisor")
         lines.append({"depth": depth, **_tree_line(index, ref, child, supervisor), "last_failure": plain(failure)})
         failures = {one["child"]: one for one in (supervisor or {}).get("last_restarts", ())}
-        below = [
-            *index.children.get(ref.id, ()),
-            *(Child("", None, one, "", 0, "", None) for one in started.get(ref.id, ())),
-        ]
-        for one in below[: args.children]:
-            add(one, depth + 1, failures.get(str(one.id)))
-        if len(below) > args.children:
-            lines.append({"depth": depth + 1, "more": len(below) - args.children})
-
-    tops = [index.find(args.actor)] if args.actor else sorted(index.roots(), key=lambda ref: ref.id)
-    for ref in tops[: args.children] if not args.actor else tops:
-        add(index.child(ref) or Child("", None, ref, "", 0, "", None), 0, None)
-    if len(tops) > args.children:
-        lines.append({"depth": 0, "more": len(tops) - args.children})
+        below = [*index.children.get(ref.id, ()), *map(_unsupervised, started.get(ref.id, ()))]
+        wait(depth + 1, below, failures)
     return lines
+
+
+def _unsupervised(ref: Any) -> Child:
+    return Child("", None, ref, "", 0, "", None)
 
 
 def _tree_line(index: Index, ref: Any, child: Child, supervisor: dict[str, Any] | None) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def _metric(view: MetricView) -> dict[str, Any]:
         "unit": metric.unit,
         "event": metric.event_name,
         "series": [
-            {"tags": {key: clean(value or "") for key, value in one.tags}, **_value(one.value)}
+            {"tags": plain({key: value or "" for key, value in one.tags}), **_value(one.value)}
             for one in gently(view.series[:_SERIES])
         ],
         "series_in_all": len(view.series),

@@ -78,7 +78,9 @@ class Session:
             try:
                 chunk = self._connection.recv(_CHUNK)
             except TimeoutError:
-                raise _Over("expected a request in time, got: none") from None
+                if not received:
+                    return None  # idle; in silence, or the shell would take it for the answer to its next question
+                raise _Over(f"expected a whole request within {_LINE_S:g} s, got: a part of one") from None
             if not chunk:
                 return None
             if not received:
@@ -111,8 +113,7 @@ class Server:
         self._node = node
         self._listener: Any = None
         self._identity = (0, 0)
-        self._wake_reader: Any = None
-        self._wake_writer: Any = None
+        self._pipe: tuple[int, int] | None = None
         self._connections: set[Any] = set()
         self._lock = _native.allocate_lock()
         self._is_open = False
@@ -140,12 +141,14 @@ class Server:
                 os.chmod(self.path, 0o600)
             listener.listen(_BACKLOG)
             listener.setblocking(False)
-            self._wake_reader, self._wake_writer = _socket.socketpair()
+            self._pipe = os.pipe()
             self._listener, self._is_open = listener, True
-            _native.start_new_thread(self._accept, (listener, self._wake_reader))
+            _native.start_new_thread(self._accept, (listener, self._pipe[0]))
         except BaseException:
-            listener.close()
-            self.close()
+            self._is_open = False
+            self._release(listener)
+            if self._path_is_ours():
+                os.unlink(self.path)
             raise
         _servers.add(self)
 
@@ -157,9 +160,9 @@ class Server:
         if self._path_is_ours():
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
-        with contextlib.suppress(OSError):
-            self._wake_writer.send(b"x")
         with self._lock:
+            if self._pipe is not None:
+                os.write(self._pipe[1], b"x")
             connections = list(self._connections)
         for connection in connections:
             # Their threads close them, once they have noticed.
@@ -187,27 +190,35 @@ class Server:
 
     def forget(self) -> None:
         """Let go of the parent's descriptors in a forked child; the socket and its sessions are the parent's."""
-        for one in (self._listener, self._wake_reader, self._wake_writer, *self._connections):
-            if one is not None:
-                one.close()
-        self._is_open = False
+        self._lock = _native.allocate_lock()  # a thread that is not here may have held it
+        for connection in self._connections:
+            connection.close()
         self._connections = set()
+        self._is_open = False
+        if self._listener is not None:
+            self._release(self._listener)
+
+    def _release(self, listener: Any) -> None:
+        listener.close()
+        with self._lock:
+            pipe, self._pipe = self._pipe, None
+        for descriptor in pipe or ():
+            os.close(descriptor)
+        self._listener = None
 
     # -- the accepting thread ------------------------------------------------------------------------------------------
 
-    def _accept(self, listener: Any, wake: Any) -> None:
+    def _accept(self, listener: Any, wake: int) -> None:
         poller = _native.poll()
         poller.register(listener.fileno(), select.POLLIN)
-        poller.register(wake.fileno(), select.POLLIN)
+        poller.register(wake, select.POLLIN)
         try:
             while self._is_open:
                 poller.poll()
                 if self._is_open:
                     self._take(listener)
         finally:
-            for one in (listener, wake, self._wake_writer):
-                one.close()
-            self._listener = None
+            self._release(listener)
 
     def _take(self, listener: Any) -> None:
         try:
@@ -281,7 +292,11 @@ class Server:
             )
 
     def _encoded(self, message: Message) -> bytes:
-        line = protocol.encode(message)
+        try:
+            line = protocol.encode(message)
+        except (UnicodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            logger.exception("an answer cannot be written as JSON")
+            return protocol.encode(self._refusal(Failure("failed", f"the answer cannot be written: {error!a}")))
         if len(line) <= protocol.ANSWER_BYTES:
             return line
         what = f"the answer is longer than {protocol.ANSWER_BYTES} bytes. Ask for less: a prefix, or --limit"

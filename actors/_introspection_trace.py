@@ -47,6 +47,7 @@ class Trace:
         self._tap = _taps.Tap((args.event,), self._hear)
         self.seen = 0
         self.skipped = 0
+        self._why = ""
 
     def _hear(self, event: Event) -> None:
         self._heard.append((next(self._numbers), event))
@@ -59,8 +60,8 @@ class Trace:
         _taps.add(self._tap)
         try:
             while self.seen < args.limit:
-                while heard and self.seen < args.limit:
-                    number, event = heard.popleft()
+                # So many at a time: where nothing matches and much is emitted, the end must be seen all the same.
+                for number, event in _take(heard):
                     self.skipped += number - expected
                     expected = number + 1
                     if not _matches(event, args.where):
@@ -70,16 +71,25 @@ class Trace:
                         continue
                     self.seen += 1
                     yield _shown(event)
+                    if self.seen >= args.limit:
+                        return
                 left_s = deadline - time.monotonic()
-                if self.seen >= args.limit or left_s <= 0 or self._is_gone(min(left_s, _LOOK_EVERY_S)):
+                if left_s <= 0:
+                    return
+                if self._is_gone(min(left_s, _LOOK_EVERY_S)):
+                    self._why = "left"
                     return
         finally:
             _taps.remove(self._tap)
 
     def end(self) -> dict[str, Any]:
         """Say how it ended; `skipped` events came too fast to be shown."""
-        why = "limit" if self.seen >= self._args.limit else "time"
+        why = self._why or ("limit" if self.seen >= self._args.limit else "time")
         return {"why": why, "seen": self.seen, "skipped": self.skipped}
+
+
+def _take(heard: deque[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    return [heard.popleft() for _ in range(len(heard))]
 
 
 def _matches(event: Event, where: dict[str, str]) -> bool:

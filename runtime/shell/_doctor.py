@@ -166,6 +166,8 @@ def node_checks(node: NodeId, health: Mapping[str, Any]) -> Iterator[Check]:
     ours = platform.python_version().rpartition(".")[0]
     fix = "" if theirs == ours else "use the shell of the node's own environment"
     yield Check("node's python", "ok" if theirs == ours else "warn", health["versions"].get("python", "?"), fix)
+    others = ", ".join(f"{name} {version}" for name, version in health["versions"].items() if name != "python")
+    yield Check("node's versions", "ok", others)
     for handler in health["parked"]:
         found = f"{handler} gave up"
         yield Check("handler", "fail", found, f"see: dead-letters {handler}; then: reattach {handler}")

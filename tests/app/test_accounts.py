@@ -1,9 +1,10 @@
 import pytest
 
 import runtime
-from actors import whereis
+from actors import Actor, whereis
 from actors.aggregator import NAME as AGGREGATOR
-from app.accounts import Account, accounts, restarts, total
+from app.accounts import Account, accounts, restarts, settle, total
+from runtime._mailbox import Mailbox
 from runtime.metrics import counter
 from supervisors import Application
 
@@ -54,6 +55,29 @@ def test_handlers_and_the_aggregator_account_for_what_was_emitted() -> None:
     assert (found["bad"].emitted, found["bad"].failed, found["bad"].gave_up) == (3, 3, True)
     assert (found[AGGREGATOR].emitted, found[AGGREGATOR].handled) == (3, 3)
     assert restarted in (2, 3)  # the last failure's restart may still be under way
+
+
+def test_who_sleeps_on_a_little_mail_is_woken_until_none_waits() -> None:
+    sleeper = Actor.options(mailbox=Mailbox(lazy=100)).start()
+    heard: list[object] = []
+    sleeper._actor.on_receive = heard.append  # type: ignore[method-assign]
+    for number in range(50):
+        sleeper.tell(number)
+
+    before = sleeper.info().mailbox.pending
+    settled = settle(sleeper)
+
+    assert (before, settled, heard) == (50, True, list(range(50)))
+    sleeper.stop()
+
+
+def test_who_has_ended_settles_nothing() -> None:
+    sleeper = Actor.options(mailbox=Mailbox(lazy=100)).start()
+    sleeper.tell("unread")
+    sleeper.kill()
+    sleeper.wait(5)
+
+    assert not settle(sleeper)
 
 
 @pytest.mark.parametrize("handlers", [0, 1])

@@ -1,4 +1,4 @@
-"""A full run, in this process, beside the declarations: whatever is emitted is declared and sound, and the other way."""
+"""A full run, in this process, held against the declarations: whatever is emitted is declared and sound."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,14 @@ from app.screen import Screen
 from app.summary import Summary
 from runtime.testing import Capture, capture_events
 
-# What a run emits only when something goes wrong that a test of its own makes go wrong, or that needs a server.
+# Nothing fails inside a run's own work, its words hold no personal data, and its training asks no server. Each of these
+# is made to happen in tests of its own.
 NOT_IN_A_RUN = {
-    "anvil.queue.status_changed": "",
-    "anvil.export.failed": "",
-    "anvil.export.pii_detected": "",
-    "anvil.policy.requeue": "",
+    "anvil.export.failed",
+    "anvil.export.pii_detected",
+    "tinkex.http.request.start",
+    "tinkex.http.request.stop",
+    "tinkex.queue.state_change",
 }
 
 
@@ -53,8 +55,7 @@ def test_a_run_emits_what_is_declared_but_for_what_did_not_happen(full_run: tupl
     _, emitted, _ = full_run
 
     missing = {name for name in CHECKED.names if not emitted.count(name)}
-    print(sorted(missing))
-    assert missing == set()
+    assert {name for name in missing if not name.endswith(".exception")} == NOT_IN_A_RUN
 
 
 def test_a_run_with_every_reporter_adds_up(full_run: tuple[Summary, Capture, Path]) -> None:

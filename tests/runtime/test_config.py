@@ -55,7 +55,10 @@ def test_settings_are_read_with_their_types(file: Path) -> None:
         ('[telemetry.sampling]\n"a.b" = true', 'expected a number at telemetry.sampling."a.b", got: True'),
         ('[telemetry.sampling]\n"a.b" = 2', 'expected a number <= 1.0 at telemetry.sampling."a.b", got: 2'),
         ('[telemetry.sampling]\n"a.b" = nan', 'expected a number >= 0.0 at telemetry.sampling."a.b", got: nan'),
-        ('[telemetry.sampling]\n"x.y" = 1\n"a.b" = -1', 'expected a number >= 0.0 at telemetry.sampling."a.b", got: -1'),
+        (
+            '[telemetry.sampling]\n"x.y" = 1\n"a.b" = -1',
+            'expected a number >= 0.0 at telemetry.sampling."a.b", got: -1',
+        ),
         (
             "[telemetry.sampling]\na.b = 1",
             "expected a number at telemetry.sampling.a, got: {'b': 1}. Put a name with dots in quotes: \"a.b\" = …",

@@ -57,7 +57,7 @@ def test_enter_repeats_the_last_command(prompt: Any) -> None:
 
 def test_tab_completes_names_of_the_node(prompt: Any) -> None:
     prompt.send("info inge\t")
-    prompt.expect("info ingest")
+    prompt.expect("(?s)inge.*st")
     prompt.send("\r")
 
     prompt.expect("__main__.Worker")
