@@ -1,7 +1,7 @@
 """A hundred thousand actors: an idle one holds no stack, so that many start, answer and stop in one process.
 
-Memory is measured as the growth of the process's resident set, supervision included. It is asserted with a margin of one
-half above the 1 KB that an idle actor should cost: allocators round up, and other parts of the suite ran before.
+Memory is measured as the growth of the process's resident set, supervision included. It is asserted with a margin of
+one half above the 1 KB that an idle actor should cost: allocators round up, and other parts of the suite ran before.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def test_a_hundred_thousand_supervised_actors_start_answer_and_stop(capsys: pyte
     kept: list[ActorRef[Any]] = []
 
     def start(count: int) -> None:
-        errand.ask(lambda actor: [kept.append(sessions.start_child(session)) for _ in range(count)] and None, timeout=None)
+        errand.ask(lambda actor: kept.extend(sessions.start_child(session) for _ in range(count)), timeout=None)
 
     start(1_000)
     before = resident_bytes()
