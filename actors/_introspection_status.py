@@ -26,7 +26,7 @@ from runtime._waiting import ThreadWaiter
 
 _LIBRARIES = ("beamstalk", "gevent", "greenlet", "loguru", "msgspec", "pykka", "tenacity")
 _PACKAGES = ("runtime", "actors", "supervisors", "reporters")
-_PATCHABLE = ("thread", "threading", "socket", "select", "time", "os", "ssl", "subprocess", "queue")
+_PATCHABLE = ("threading", "socket", "select", "time", "os", "ssl", "subprocess", "queue")
 _LAG_S = 0.25
 _TOO_LONG_NS = 1_000_000_000
 _NEARLY_FULL = 0.8

@@ -17,7 +17,7 @@ from actors._actor import Actor
 from runtime import Event, execute, subscribe
 from runtime._mailbox import Mailbox
 from runtime.catalogue import INVALID, Catalogue
-from runtime.errors import shown
+from runtime.errors import ExitReason, shown
 
 __all__ = [
     "NAME",
@@ -64,6 +64,10 @@ class Validator(Actor):
         self.seen[event.name] += 1
         if self.seen[event.name] <= _ALWAYS or self.seen[event.name] % self.every == 0:
             self._check(event)
+
+    def on_stop(self, reason: ExitReason = "normal") -> None:
+        while self._handle_load():
+            pass  # what waits is looked at, so that nothing is left unaccounted for
 
     def get_state(self) -> ValidatorStatistics:
         return ValidatorStatistics(self.seen.total(), self.checked, dict(self.invalid))

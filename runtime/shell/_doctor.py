@@ -29,7 +29,7 @@ from runtime.shell.protocol import Answer, NodeId
 _PACKAGES = ("runtime", "actors", "supervisors", "reporters")
 _EXTRA = {"rich": "colours", "prompt_toolkit": "completion and history at the prompt"}
 _LEAST_PYTHON = (3, 11)
-_NEEDED_PATCHES = frozenset({"thread", "threading", "socket", "time"})
+_NEEDED_PATCHES = frozenset({"threading", "socket", "time"})
 
 
 class Check(msgspec.Struct, frozen=True):

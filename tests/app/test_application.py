@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from actors import whereis
 from app.application import Anvil
 from app.labeling import policies
 from app.labeling.auth import Identity
@@ -71,6 +72,19 @@ def test_the_pollers_sweep_and_count(anvil: Anvil, emitted: Capture) -> None:
     assert timed_out.measurements == {"count": 1}
     assert active.metadata == {"queue_id": "q1"}
     assert active.measurements["count"] in (0, 1)
+
+
+def test_after_it_has_stopped_measuring_no_poller_runs(anvil: Anvil) -> None:
+    anvil.stop_measuring()
+
+    telemetry = whereis("telemetry")
+    assert isinstance(telemetry, SupervisorRef)
+    assert {entry.id: entry.child for entry in telemetry.which_children()}["pollers"] is None
+
+
+def test_a_shell_can_look_in(anvil: Anvil) -> None:
+    assert anvil.socket_path is not None
+    assert anvil.socket_path.is_socket()
 
 
 def test_what_happens_on_the_platform_reaches_statsd(anvil: Anvil, listener: StatsdListener, emitted: Capture) -> None:

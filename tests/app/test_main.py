@@ -171,6 +171,85 @@ def test_exports_are_kept_with_manifests_that_prove_them(tmp_path: Path) -> None
     ]
 
 
+def test_nothing_still_waits_to_be_checked_when_the_sums_are_made(server: Server) -> None:
+    accounts = accounts_of(summary_of(*SMALL, *server.option))
+
+    assert accounts["telemetry.validator"]["waiting"] == 0
+    assert accounts["telemetry.validator"]["handled"] > LABELS
+
+
+def test_sampled_spans_carry_their_rate_and_the_sums_still_add_up(server: Server, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    sampling = '"anvil.label.submit" = 0.5\n"anvil.assignment.completed" = 0.1\n'
+    config.write_text(f'[telemetry.sampling]\n{sampling}[statsd]\nprefix = "x"\n')
+
+    summary = summary_of(*SMALL, "--config", str(config), *server.option)
+
+    counted = [line for line in server.lines() if line.startswith("x.anvil.label.submit.count:")]
+    kept = sum(int(line.split(":")[1].split("|")[0]) for line in counted)
+    assert counted
+    assert all("|c|@0.5|#queue_id:" in line for line in counted)
+    assert LABELS / 5 < kept < LABELS * 4 / 5  # ten standard deviations to either side of the half
+    assert 0 < summary["labels"]["heard"] < LABELS == summary["labels"]["submitted"]
+    assert summary["adds_up"] is True
+
+
+def test_what_is_forwarded_arrives_at_the_endpoint_beside(tmp_path: Path) -> None:
+    with start("--sink", "--port", "0") as endpoint:
+        assert endpoint.stdout is not None
+        url = endpoint.stdout.readline().removeprefix("listening at ").strip()
+        config = tmp_path / "config.toml"
+        config.write_text(
+            f'[foundation]\nurl = "{url}"\nspool = "{tmp_path}/f"\n[aitrace]\nurl = "{url}"\n'
+            f'directory = "{tmp_path}/aitrace"\nspool = "{tmp_path}/a"\n'
+        )
+
+        summary = summary_of(*SMALL, "--config", str(config))
+        endpoint.send_signal(signal.SIGINT)
+        out, err = endpoint.communicate(timeout=60)
+
+    received = msgspec.json.decode(out.splitlines()[-1])
+    foundation, aitrace = sorted(summary["forwarded"], key=lambda one: one["reporter"], reverse=True)
+    assert (endpoint.returncode, err) == (0, "")
+    assert received["conflicts"] == received["invalid"] == 0
+    # A slow machine may run out of time to stop in: what is not delivered by then is in the spool.
+    assert foundation["delivered"] + foundation["waiting"] == accounts_of(summary)["foundation"]["handled"] > LABELS
+    assert aitrace["delivered"] + aitrace["waiting"] == 2 * len(summary["exports"])
+    assert received["names"].keys() >= {"anvil.label.submit.duration", "artifact", "edge"}
+    assert received["events"] - received["names"]["artifact"] - received["names"]["edge"] >= foundation["delivered"] > 0
+    assert summary["adds_up"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[statds]", "expected one of telemetry, statsd, prometheus, foundation, aitrace at the top, got: 'statds'"),
+        ('[statsd]\nprefix = "."', "expected prefix to be a name without leading, trailing or double dots, got: '.'"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_one_sentence_and_2(tmp_path: Path, text: str, sentence: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+
+    done = run("--config", str(config), code=2)
+
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"python -m app: {config}: {sentence}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_sentence_and_1(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(f"[prometheus]\nenabled = true\nport = {port}")
+
+        done = run("--config", str(config), code=1)
+
+    assert done.stderr.startswith(f"python -m app: expected 127.0.0.1:{port} to be free for Prometheus, got: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_refusing_endpoint_costs_nothing_and_is_told() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))

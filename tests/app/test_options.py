@@ -23,7 +23,7 @@ def test_the_defaults_label_a_thousand_samples_at_five_hundred_a_second() -> Non
 
 def test_every_option_is_read() -> None:
     numbers = "--samples 7 --rate 2.5 --duration 3 --abandon 0.5 --train 0"
-    others = "--statsd 127.0.0.1:8125 --export out --log l --chaos --json"
+    others = "--statsd 127.0.0.1:8125 --export out --log l --config c --chaos --json"
 
     assert parse(f"{numbers} {others}".split()) == Options(
         samples=7,
@@ -36,6 +36,7 @@ def test_every_option_is_read() -> None:
         json=True,
         log=Path("l"),
         train=0,
+        config=Path("c"),
     )
 
 

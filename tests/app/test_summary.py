@@ -96,6 +96,32 @@ def test_a_foreign_server_a_problem_and_an_interruption_are_told() -> None:
     ]
 
 
+def test_what_was_forwarded_and_what_was_not_is_told() -> None:
+    well = summary.Forwarded(
+        reporter="aitrace", endpoint="there", delivered=4, waiting=0, dead=0, refused=0, problem=None
+    )
+    badly = summary.Forwarded(
+        reporter="foundation", endpoint="http://h/", delivered=1_000, waiting=2, dead=3, refused=4, problem="refused"
+    )
+
+    lines = list(summarised(forwarded=[well, badly]).lines())
+
+    assert lines[10:13] == [
+        "aitrace    4 records delivered, to there",
+        "foundation 1,000 records delivered, 2 in the spool, 3 given up, 4 refused, to http://h/",
+        "           refused",
+    ]
+
+
+def test_of_sampled_events_the_ledger_need_not_hear_all() -> None:
+    sampled = msgspec.structs.replace(LABELS, heard=99, sampled=True)
+    more = msgspec.structs.replace(LABELS, heard=1001, sampled=True)
+
+    assert summarised(labels=sampled).adds_up
+    assert not summarised(labels=more).adds_up
+    assert any("99 heard by the ledger (events are sampled), " in line for line in summarised(labels=sampled).lines())
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -264,7 +264,7 @@ def test_state_of_a_busy_actor_says_why_it_is_late(start: Callable[..., Applicat
 def test_chain_of_actors_longer_than_pythons_stack_is_a_tree_too(start: Callable[..., Application]) -> None:
     class Link(Actor):
         def on_receive(self, message: Any) -> Any:
-            return Link.start_link()
+            return Link.start()  # not linked: only a parent
 
     application = start(children=[ChildSpec("first", Link.options(name="first").start_link)])
     link = whereis("first")

@@ -102,7 +102,7 @@ def test_what_is_no_secret_is_shown() -> None:
 def test_broad_deep_and_endless_values_are_cut() -> None:
     endless: list[Any] = []
     endless.append(endless)
-    broad = [[list(range(300)) for _ in range(300)] for _ in range(300)]
+    broad = [[list(range(300))] * 300] * 300
 
     assert len(msgspec.json.encode(plain(endless))) < 200
     assert len(msgspec.json.encode(plain(broad))) < 2_000_000
@@ -110,7 +110,9 @@ def test_broad_deep_and_endless_values_are_cut() -> None:
     assert len(plain("x" * 10_000)) == 2_000
 
 
-@pytest.mark.parametrize("value", [Evil("x"), {"x": Evil("x")}, [Evil("x")], {Evil("x"): 1}])
+@pytest.mark.parametrize(
+    "value", [Evil("x"), {"x": Evil("x")}, [Evil("x")], {Evil("x"): 1}], ids=["bare", "value", "item", "key"]
+)
 def test_values_whose_own_code_fails_cost_themselves_only(value: object) -> None:
     msgspec.json.encode(plain({"before": 1, "value": value, "after": 2}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -97,11 +98,31 @@ class Done:
         return f"Done({self.code}, {self.out!r}, {self.errors!r})"
 
 
+@pytest.fixture(scope="module")
+def shared_home() -> Iterator[Home]:
+    """A home for tests that change nothing in it."""
+    with _new_home() as home:
+        yield home
+
+
 @pytest.fixture
 def home() -> Iterator[Home]:
     """A home of the test's own, with a path short enough for sockets."""
+    with _new_home() as home:
+        yield home
+
+
+@contextlib.contextmanager
+def _new_home() -> Iterator[Home]:
     with tempfile.TemporaryDirectory(prefix="bs-", dir="/tmp") as directory:
         yield Home(Path(directory))
+
+
+@pytest.fixture(scope="module")
+def shared_node(shared_home: Home) -> Iterator[Node]:
+    """A running service for tests that only look."""
+    with contextlib.closing(Node(shared_home)) as node:
+        yield node
 
 
 @pytest.fixture
@@ -124,22 +145,28 @@ def node(start_node: Callable[..., Node]) -> Node:
 
 
 @pytest.fixture
+def look(shared_node: Node, shared_home: Home) -> Callable[..., Done]:
+    """Run the shell on the service that tests only look into."""
+    return lambda *arguments: _run(shared_home, *arguments)
+
+
+@pytest.fixture
 def shell(home: Home) -> Callable[..., Done]:
     """Run the shell to its end: `shell("ps", "--json")`."""
+    return lambda *arguments, **options: _run(home, *arguments, **options)
 
-    def run(*arguments: str, input: str = "", cwd: Path = ROOT, program: list[str] | None = None) -> Done:
-        done = subprocess.run(
-            [*(program or [sys.executable, "-m", "runtime.shell"]), *arguments],
-            cwd=cwd,
-            env=home.environment,
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
 
-    return run
+def _run(home: Home, *arguments: str, input: str = "", cwd: Path = ROOT, program: list[str] | None = None) -> Done:
+    done = subprocess.run(
+        [*(program or [sys.executable, "-m", "runtime.shell"]), *arguments],
+        cwd=cwd,
+        env=home.environment,
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture

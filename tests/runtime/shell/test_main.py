@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from app.application import Anvil
 from runtime.shell._commands import COMMANDS
 from tests.runtime.meeting import PATIENCE_S, until
 from tests.runtime.shell.conftest import ROOT, Done, Home, Node
@@ -40,10 +39,10 @@ ASKING = [
 
 
 @pytest.mark.parametrize("arguments", ASKING, ids=lambda arguments: arguments[0])
-def test_command_writes_a_table_and_json_and_nothing_else(node: Node, shell: Run, arguments: tuple[str, ...]) -> None:
+def test_command_writes_a_table_and_json_and_nothing_else(look: Run, arguments: tuple[str, ...]) -> None:
     text, frames = (
-        shell(*arguments),
-        shell("--json", *arguments, "--count", "1") if arguments[0] == "top" else shell("--json", *arguments),
+        look(*arguments),
+        look("--json", *arguments, "--count", "1") if arguments[0] == "top" else look("--json", *arguments),
     )
 
     assert (text.code, frames.code) == (0, 0), (text, frames)
@@ -55,7 +54,7 @@ def test_command_writes_a_table_and_json_and_nothing_else(node: Node, shell: Run
     assert len(frames.frames) == (0 if arguments[0] == "trace" else 1)
 
 
-def test_every_alias_does_what_its_command_does(node: Node, shell: Run) -> None:
+def test_every_alias_does_what_its_command_does(look: Run) -> None:
     aliases = {
         "s": "healthy",
         "t": "ingest",
@@ -67,7 +66,7 @@ def test_every_alias_does_what_its_command_does(node: Node, shell: Run) -> None:
     }
 
     for alias, shown in aliases.items():
-        done = shell(alias)
+        done = look(alias)
         assert done.code == 0, done
         assert shown in done.out
 
@@ -88,8 +87,8 @@ def test_tree_shows_strategy_intensity_and_the_last_failure(node: Node, shell: R
     assert third.startswith("└─ export\\x1b[31m")
 
 
-def test_control_characters_of_a_name_reach_no_terminal(node: Node, shell: Run) -> None:
-    text, json_text = shell("ps"), shell("ps", "--json")
+def test_control_characters_of_a_name_reach_no_terminal(look: Run) -> None:
+    text, json_text = look("ps"), look("ps", "--json")
 
     assert "export\\x1b[31m" in text.out
     assert "\x1b" not in text.out + json_text.out
@@ -108,8 +107,8 @@ def test_check_says_by_its_code_whether_the_node_is_healthy(node: Node, shell: R
     assert shell("doctor").code == 1
 
 
-def test_unknown_name_is_told_with_what_was_meant(node: Node, shell: Run) -> None:
-    done = shell("info", "ingset")
+def test_unknown_name_is_told_with_what_was_meant(look: Run) -> None:
+    done = look("info", "ingset")
 
     assert (done.code, done.out) == (1, "")
     assert "no actor named 'ingset'; did you mean 'ingest'?" in done.errors
@@ -130,10 +129,8 @@ def test_unknown_name_is_told_with_what_was_meant(node: Node, shell: Run) -> Non
         (("--start", "no.such:thing", "ps"), "can be imported"),
     ],
 )
-def test_mistake_on_the_command_line_is_one_sentence(
-    node: Node, shell: Run, arguments: tuple[str, ...], told: str
-) -> None:
-    done = shell(*arguments)
+def test_mistake_on_the_command_line_is_one_sentence(look: Run, arguments: tuple[str, ...], told: str) -> None:
+    done = look(*arguments)
 
     assert (done.code, done.out) == (2, "")
     assert told in done.errors
@@ -392,8 +389,6 @@ def test_commands_may_come_from_a_pipe(node: Node, shell: Run) -> None:
 
 
 def test_reference_application_is_looked_into(home: Home, shell: Run) -> None:
-    if not getattr(Anvil, "introspect", False):
-        pytest.skip("app.application does not ask for introspection")
     command = [sys.executable, "-m", "app", "--samples", "50", "--rate", "20", "--train", "0", "--json"]
     with subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=subprocess.DEVNULL) as process:
         try:
@@ -440,3 +435,34 @@ def test_sockets_are_the_users_own(node: Node, home: Home) -> None:
 
     assert modes == [0o600, 0o700]
     assert node.path == home.sockets / f"demo-{node.process.pid}.sock"
+
+
+@pytest.mark.parametrize(("when", "result"), [("before", "ok"), ("after", "warn")])
+def test_gevent_host_is_looked_into_while_its_own_hub_is_busy(home: Home, shell: Run, when: str, result: str) -> None:
+    patch = "from gevent import monkey; monkey.patch_all()"
+    program = f"""
+{patch if when == "before" else ""}
+import sys, time
+from tests.runtime.shell.demo import Demo
+{patch if when == "after" else ""}
+with Demo().running():
+    print("runs", flush=True)
+    while True:
+        sum(range(100_000))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=ROOT,
+        env=home.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as host:
+        try:
+            assert host.stdout is not None
+            assert host.stdout.readline() == "runs\n"
+            listed, state, doctor = shell("ps"), shell("state", "ingest"), shell("doctor", "--json")
+        finally:
+            host.kill()
+
+    assert (listed.code, state.code) == (0, 0), (listed, state)
+    assert next(one["result"] for one in doctor.data if one["check"] == "monkey-patching") == result
