@@ -544,7 +544,8 @@ class Actor(pykka.Actor):
         if self.trap_exits or is_normal_exit(reason):
             self._control_send("_exit_signal", sender, reason, True)
         else:
-            self._kill(reason, linked_to=sender)
+            # Posted, not called: a long chain of links would be as deep a recursion.
+            _scheduler.scheduler().post(partial(self._kill, reason, sender))
 
     def _terminate(self, reason: ExitReason) -> None:
         """End in order."""

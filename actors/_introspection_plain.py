@@ -26,6 +26,7 @@ MASK = "***"
 _DEPTH = 8
 _ITEMS = 200
 _TEXT = 2_000
+_LOOKED_AT = 20_000
 _REPR = 500
 _NODES = 20_000
 _INT64 = 1 << 63
@@ -58,12 +59,14 @@ _SECRET_WORDS = frozenset(
 _SECRET_PAIRS = frozenset(
     {("api", "key"), ("private", "key"), ("access", "key"), ("signing", "key"), ("session", "id")}
 )
+# Both begin at the beginning of a word only: tried at every letter of a long one, they would take quadratic time.
 _IN_TEXT = re.compile(
-    r"""(?ix) ( [\w-]* (?: api[_-]?key | auth(?:orization)? | bearer | cookie | credentials? | dsn | jwt | passphrase
+    r"""(?ix) (?<![\w-])
+    ( [\w-]* (?: api[_-]?key | auth(?:orization)? | bearer | cookie | credentials? | dsn | jwt | passphrase
     | passw(?:or)?d | pwd | private[_-]?key | access[_-]?key | secret | signature | token ) ['"]? \s* (?: = | : ) \s* )
     ( (?:bearer\s+|basic\s+)? (?: '[^']*' | "[^"]*" | [^\s,;)}\]]+ ) )"""
 )
-_IN_URL = re.compile(r"(\w+://[^\s/:@]*:)[^\s/@]+@")
+_IN_URL = re.compile(r"\b(\w+://[^\s/:@]*:)[^\s/@]+@")
 
 
 def is_secret(key: str) -> bool:
@@ -82,7 +85,7 @@ def masked(text: str) -> str:
     >>> masked("connect(host='db', password='hunter2') to postgres://app:hunter2@db/labels")
     "connect(host='db', password=***) to postgres://app:***@db/labels"
     """
-    return _IN_URL.sub(rf"\1{MASK}@", _IN_TEXT.sub(rf"\1{MASK}", text))
+    return _IN_URL.sub(rf"\1{MASK}@", _IN_TEXT.sub(rf"\1{MASK}", text[:_LOOKED_AT]))
 
 
 def clean(text: str, longest: int = _TEXT) -> str:

@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -28,6 +29,11 @@ hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
 hypothesis.settings.load_profile("suite")
+
+# Started in the background, as some build servers do, we were told to ignore interrupts, and so would be the programs
+# that tests start in order to interrupt them.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GRACE_S = 5.0
 """How long what a test has stopped may take to be gone. Only a test that leaks waits this long."""

@@ -122,12 +122,9 @@ def _family(name: str, view: MetricView) -> Family:
         return _histogram(HistogramMetricFamily(name, text, labels=labels), rows, values)
     if metric.kind == "summary":
         return _summary(SummaryMetricFamily(name, text, labels=labels), labels, rows, values, metric.percentiles)
-    number: Any
     family: Any = (CounterMetricFamily if _is_counter(metric) else GaugeMetricFamily)(name, text, labels=labels)
-    for row, number in zip(rows, values, strict=True):
-        # A negative counter makes strict parsers refuse the whole page; who sums what may be negative says "gauge".
-        if number >= 0 or not _is_counter(metric):
-            family.add_metric(row, number)
+    for row, value in zip(rows, values, strict=True):
+        family.add_metric(row, value)
     return family  # type: ignore[no-any-return]
 
 

@@ -360,3 +360,15 @@ def test_a_link_taken_back_before_the_other_knew_of_it_carries_no_signal(carrier
     gate.open()
 
     assert busy.ask("alive") == "alive"
+
+
+def test_a_very_long_chain_of_links_falls_as_a_whole() -> None:
+    chain = [started(Obedient, "green") for _ in range(2_000)]
+    for one, next_one in itertools.pairwise(chain):
+        one.ask(lambda actor, other=next_one: actor.link(other))
+
+    chain[0].kill()
+
+    for ref in chain:
+        ref.wait(PATIENCE_S)
+    assert {ref.exit_reason for ref in chain} == {"killed"}

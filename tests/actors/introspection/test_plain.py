@@ -123,3 +123,10 @@ def test_values_whose_own_code_fails_cost_themselves_only(value: object) -> None
 def test_masking_takes_any_text(text: str) -> None:
     assert isinstance(masked(text), str)
     assert isinstance(is_secret(text), bool)
+
+
+@pytest.mark.parametrize("piece", ["x", "x-", "token ", "a://", "a://b:", "password", "password=", "'", "=", " "])
+def test_masking_a_long_text_comes_to_an_end(piece: str) -> None:
+    # A quadratic pattern takes ten minutes for this, and keeps the GIL meanwhile.
+    for _ in range(50):
+        assert len(masked(piece * 20_000)) <= 60_000
