@@ -48,10 +48,10 @@ class FakeClock(Clock):
     >>> fired = []
     >>> timer = clock.call_after(2.0, lambda: fired.append("due"))
     >>> clock.advance(1.5)
-    ... fired
+    >>> fired
     []
     >>> clock.advance(1.0)
-    ... fired, clock.monotonic_ns()
+    >>> fired, clock.monotonic_ns()
     (['due'], 2500000000)
     """
 

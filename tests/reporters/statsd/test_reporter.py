@@ -279,6 +279,7 @@ def test_a_slow_unix_endpoint_delays_nobody_and_gets_every_line_once(unix_endpoi
         runtime.execute("shop.other")
         assert not flushing.get(timeout=10)
         assert neighbour == ["shop.other"]
+        runtime.detach("neighbour")
         first = unix_endpoint.lines()
         assert "no room to send" in statsd.statistics().flush.last_error
 
