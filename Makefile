@@ -13,7 +13,7 @@ ready_to_run := $(VENV)/.ready-to-run
 ready_to_work := $(VENV)/.ready-to-work
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check format bench soak test-all clean
+.PHONY: help run test check format docs bench soak test-all clean
 
 help:
 	@echo 'make run       run the reference application       make run ARGS="--samples all --rate max --chaos"'
@@ -43,6 +43,10 @@ check: $(ready_to_work)
 format: $(ready_to_work)
 	$(python) -m ruff check --fix
 	$(python) -m ruff format
+
+# The generated pages of docs/; the suite holds them to what they are generated from.
+docs: $(ready_to_work)
+	$(python) -m app.event_table > docs/events.md
 
 bench: $(ready_to_work)
 	@$(python) -m benchmarks $(ARGS)
