@@ -1,6 +1,7 @@
 """Forks at any moment, while others emit, attach and start actors: `fork_storm.py POLICY COUNT`.
 
-Each child must find everything clean whatever locks its parent's threads held at that moment, and live a life of its own.
+Each child must find everything clean whatever locks its parent's threads held at that moment, and live a life of its
+own.
 """
 
 import os
