@@ -670,6 +670,7 @@ def test_it_works_in_a_gevent_patched_host_that_has_children_of_its_own(
             gevent.sleep(0.001)
     gevent.spawn(tick)
     def own_child(): return subprocess.run(["sh", "-c", "exit 5"]).returncode
+    open(sys.argv[1], "a").close()  # the children begin to write when they have started
     codes = [own_child()]
     for n, do in enumerate(["", "raise", "exit", "segfault", "", "hang"]):
         runtime.execute("a.b", {"n": n}, {"do": do})
