@@ -30,7 +30,7 @@ run: $(ready_to_run)
 	@$(python) -m app $(ARGS)
 
 test: $(ready_to_work)
-	$(python) -m pytest $(ARGS)
+	$(python) -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 soak: $(ready_to_work)
 	$(python) -m pytest -m soak $(ARGS)

@@ -39,6 +39,11 @@ GRACE_S = 5.0
 """How long what a test has stopped may take to be gone. Only a test that leaks waits this long."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two tests per core: they wait for processes and sockets as long as they compute."""
+    return min(2 * (os.cpu_count() or 1), 16)
+
+
 def threads() -> dict[object, str]:
     """Every living thread that would keep the interpreter from ending."""
     return {thread: f"thread {thread.name!r}" for thread in threading.enumerate() if not thread.daemon}
