@@ -253,7 +253,7 @@ class Scheduler:
         self._thread_id = _native.get_ident()
         self._main = greenlet.getcurrent()
         self._async = hub.loop.async_()
-        self._async.start(self._pump)
+        self._async.start(self._woken)
         # Around the loop's wait for I/O: what lies between two waits is how long somebody holds the hub. gevent runs
         # its callbacks, our pump among them, in a prepare watcher of its own; ours must come after that one.
         before, after = hub.loop.prepare(priority=hub.loop.MINPRI), hub.loop.check(priority=hub.loop.MAXPRI)
@@ -351,6 +351,11 @@ class Scheduler:
             self._async.send()
         except ValueError:
             return  # the scheduler has just stopped, and destroyed its loop
+
+    def _woken(self) -> None:
+        """Go on after a wait; others have had the GIL meanwhile."""
+        self._yield_at_ns = perf_counter_ns() + YIELD_NS
+        self._pump()
 
     def _pump(self) -> None:
         """Run what is ready. A loop callback, so it is the hub's own greenlet that runs here."""

@@ -98,12 +98,15 @@ def accounts(handler_id: str) -> Any:
 def in_threads(emit: Callable[[int], None]) -> None:
     """Work in plain threads; under a gevent host these are its greenlets."""
     failures: list[BaseException] = []
+    together = threading.Barrier(EMITTERS)  # a thread that ends early hands its identity on to the next
 
     def run(number: int) -> None:
+        together.wait()
         try:
             emit(number)
         except BaseException as error:
             failures.append(error)
+        together.wait()
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(EMITTERS)]
     for thread in threads:
