@@ -20,6 +20,8 @@ from supervisors import Application, ChildSpec
 
 EVENT = "host.request.stop"
 EMITTERS, EACH = 4, 50
+FORKS_WITH_THREADS = "ignore:This process:DeprecationWarning"
+"""Python warns since 3.12 who forks while threads run, as many hosts do."""
 Work = Callable[[Callable[[int], None]], None]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.hosts.checks import FORKS_WITH_THREADS
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120
 CHILDREN = 25
@@ -17,7 +19,7 @@ CHILDREN = 25
 
 def run(program: str, *arguments: str) -> list[dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.hosts.programs.{program}", *arguments],
+        [sys.executable, "-W", FORKS_WITH_THREADS, "-m", f"tests.hosts.programs.{program}", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.checks import EACH, EMITTERS
+from tests.hosts.checks import EACH, EMITTERS, FORKS_WITH_THREADS
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60
@@ -25,7 +25,7 @@ HANDLED = 3 * EMITTERS * EACH
 def run(program: str, *arguments: str, code: int = 0, stderr: str | None = "") -> list[dict[str, Any]]:
     """Run a host program and return what it says, a JSON object a line."""
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.hosts.programs.{program}", *arguments],
+        [sys.executable, "-W", FORKS_WITH_THREADS, "-m", f"tests.hosts.programs.{program}", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

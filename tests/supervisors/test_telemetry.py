@@ -321,6 +321,7 @@ def test_a_handler_that_keeps_failing_gives_up_alone_and_can_be_attached_again(
     runtime.reattach("log")
     emit(2)
     settled("log")
+    settled("neighbour")
 
     assert neighbour == [*range(10), *range(5), *range(2)]
     assert seen == [*range(4, 10), 0, 1]  # what waited when it gave up, and what came since
