@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -91,12 +91,9 @@ class SeriesStore:
 
     def update(self, events: Sequence[Event]) -> None:
         """Record a batch. Never raises for what is in the events. Some hundred at a time serve best."""
-        by_name: defaultdict[str, list[Event]] = defaultdict(list)
-        for event in events:
-            by_name[event.name].append(event)
         with self._lock:
             self._events += len(events)
-            for name, batch in by_name.items():
+            for name, batch in _by_name(events).items():
                 plan = self._plans.get(name)
                 if plan is None:
                     self._unrouted += len(batch)
@@ -197,6 +194,16 @@ class SeriesStore:
         for column in self._columns:
             column.expire(now_ns - self._expire_ns)
         self._next_expiry_ns = now_ns + self._expire_ns // 10
+
+
+def _by_name(events: Sequence[Event]) -> Mapping[str, Sequence[Event]]:
+    names = {event.name for event in events}
+    if len(names) == 1:
+        return {names.pop(): events}
+    by_name: dict[str, list[Event]] = {name: [] for name in sorted(names)}  # in an order that replays
+    for event in events:
+        by_name[event.name].append(event)
+    return by_name
 
 
 class Cursor:

@@ -57,9 +57,11 @@ class Batch:
 
     def missing_tags(self) -> int:
         """Answer how many tags are missing in all samples together."""
-        return sum(
-            count * (key.count("") if isinstance(key, tuple) else key == "") for key, count in self.counts.items()
-        )
+        missing = self.counts.get("", 0)
+        for key, count in self.counts.items():
+            if key.__class__ is tuple and "" in key:
+                missing += count * key.count("")
+        return missing
 
     def by_key(self) -> dict[Key, list[Number]]:
         """Answer each key's numbers, in the order of the events; shared by all who ask, so leave them as they are."""

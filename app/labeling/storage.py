@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -222,11 +222,15 @@ class Storage:
             yield total, _batches(cursor)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        connection.executescript(
-            # A checkpoint waits for the disk; every 40 MB (10,000 pages) is often enough.
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=10000;PRAGMA foreign_keys=ON"
-        )
+        with ExitStack() as stack:
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            stack.callback(connection.close)  # a file that is no database is noticed by the first statement
+            connection.executescript(
+                # A checkpoint waits for the disk; every 40 MB (10,000 pages) is often enough.
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=10000;"
+                "PRAGMA foreign_keys=ON"
+            )
+            stack.pop_all()
         return connection
 
     @contextmanager
