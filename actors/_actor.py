@@ -392,6 +392,9 @@ class Actor(pykka.Actor):
         return True
 
     def _receive(self, message: Any) -> Any:
+        return self._receive_of_pykka(message) if type(message) in _PYKKAS else self.on_receive(message)
+
+    def _receive_of_pykka(self, message: Any) -> Any:
         match message:
             case ProxyCall():
                 return get_attr_directly(self, message.attr_path)(*message.args, **message.kwargs)
@@ -401,8 +404,7 @@ class Actor(pykka.Actor):
                 return setattr(get_attr_directly(self, message.attr_path[:-1]), message.attr_path[-1], message.value)
             case _ActorStop():
                 return self.stop()
-            case _:
-                return self.on_receive(message)
+        return None
 
     def _failed(self, error: BaseException, message: Any) -> None:
         reply = message.reply_to if message.__class__ is Ask else None
@@ -706,8 +708,17 @@ class Actor(pykka.Actor):
         self._dead = True
 
     def _forbid_asking_oneself(self) -> None:
-        if current_actor() is self._actor_ref:
+        """Raise when the caller waits for itself: for its own reply, or for that of who waits for the caller's start."""
+        asker = current_actor()
+        if asker is self._actor_ref:
             raise BeamstalkError(f"expected to ask another actor, got: {self._actor_ref} asking itself")
+        while asker is not None and asker._actor._starting is not None:
+            asker = asker.parent
+            if asker is self._actor_ref:
+                raise BeamstalkError(
+                    f"expected nobody to ask {asker} while it waits for them to start, got: a question in on_start. "
+                    "Ask in on_continue, put off by continue_"
+                )
 
     # -- telling about itself ----------------------------------------------------------------------------------------
 
@@ -759,6 +770,8 @@ class Actor(pykka.Actor):
         raise BeamstalkError("expected Actor.start to be called, got: pykka's own loop")
 
 
+# What pykka's proxies and its own `stop` send.
+_PYKKAS = frozenset((ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop))
 # These settle their reply themselves, because they end the actor.
 _ENDING = frozenset(("_begin", "_stop_now", "_exit_signal"))
 

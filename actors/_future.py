@@ -38,9 +38,13 @@ class Future(pykka.Future[T]):
         """Wait for the reply, at most `timeout` seconds (pykka.Timeout); raise what the actor raised."""
         if self._get_hook is not None:
             return super().get(timeout=timeout)
+        if self._asked is not None and not self._replies:
+            self._asked._forbid_asking_oneself()
+        return self.wait(timeout)
+
+    def wait(self, timeout: float | None) -> Any:
+        """Wait as `get` does, for somebody who is known not to be the one asked."""
         if not self._replies:
-            if self._asked is not None:
-                self._asked._forbid_asking_oneself()
             waiting = waiter()
             self._waiters.append(waiting)
             if self._replies:

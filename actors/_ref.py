@@ -123,7 +123,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
             future.fail(self._refused())
         elif not self.is_alive():
             actor._refuse_mail()  # it ended while we put: nobody else will answer
-        return future.get(timeout=timeout) if block else future
+        return future.wait(timeout) if block else future
 
     def _refused(self) -> BaseException:
         actor = self._actor

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from actors._actor import Actor
 
 CRASH = "actors.crash"
+_late = logger.opt(lazy=True)
 
 
 def crash(actor: Actor, reason: ExitReason) -> None:
@@ -33,14 +34,12 @@ def crash(actor: Actor, reason: ExitReason) -> None:
         "ancestors": _ancestors(actor),
     }
     execute(CRASH, {"mailbox": actor._mailbox.pending(), "uptime": monotonic_ns() - actor._started_ns}, metadata)
-    logger.opt(lazy=True).error(
-        "{} crashed: {} {}", lambda: actor._actor_ref, lambda: shown(reason), lambda: stack.places()
-    )
+    _late.error("{} crashed: {} {}", lambda: actor._actor_ref, lambda: shown(reason), lambda: stack.places())
 
 
 def unexpected(actor: Actor, message: Any) -> None:
     """Report a message that the actor has no use for."""
-    logger.opt(lazy=True).warning("{} got an unexpected message: {}", lambda: actor._actor_ref, lambda: shown(message))
+    _late.warning("{} got an unexpected message: {}", lambda: actor._actor_ref, lambda: shown(message))
 
 
 def _ancestors(actor: Actor) -> list[Any]:

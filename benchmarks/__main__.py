@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from benchmarks import actors, emission, growth, isolation, metrics
+from benchmarks import actors, emission, growth, isolation, metrics, overload
 from benchmarks._measure import Row, Settings
 
 BENCHMARKS: dict[str, Callable[[Settings], list[Row]]] = {
@@ -26,7 +26,9 @@ BENCHMARKS: dict[str, Callable[[Settings], list[Row]]] = {
     "spawn": actors.spawn,
     "ask": actors.asks,
     "restart": actors.restarts,
+    "million": actors.million,
     "neighbours": isolation.neighbours,
+    "overload": overload.overload,
     "growth": growth.growth,
 }
 

@@ -11,7 +11,7 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -66,7 +66,7 @@ def yardstick(count: int) -> float:
 
 
 def compare(
-    candidates: dict[str, Callable[[int], float]], count: int, settings: Settings, *, with_yardstick: bool = True
+    candidates: Mapping[str, Callable[[int], float]], count: int, settings: Settings, *, with_yardstick: bool = True
 ) -> dict[str, Figure]:
     """Run the candidates alternately; each gets how many operations to do and answers the seconds that they took."""
     count = settings.times(count)

@@ -113,13 +113,14 @@ class _GreenWaiter:
     def wake(self) -> None:
         self._woken = True
         if self._greenlet is not None:
-            self._scheduler.post(self._resume)
+            self._scheduler.activate(self)
 
     def _time_over(self) -> None:
         self._over = True
-        self._resume()
+        self.resume()
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Go on where the wait began; on the hub's own greenlet."""
         # The greenlet may have left the wait for another reason and serve somebody else by now.
         if self._greenlet is not None:
             self._greenlet.switch()
@@ -193,8 +194,8 @@ class Scheduler:
         _native.interrupt(self._thread_id or 0, Interrupted)
         return self._exited.wait(_INTERRUPT_S)
 
-    def activate(self, activity: Activity) -> None:
-        """Give an actor a greenlet soon."""
+    def activate(self, activity: Activity | _GreenWaiter) -> None:
+        """Give an actor a greenlet soon, or let one go on that waits."""
         self._ready.append(activity)
         if self._parked:
             self._unpark()
@@ -249,7 +250,7 @@ class Scheduler:
     def _run(self, started: ThreadWaiter) -> None:
         hub = self._hub = gevent.get_hub()
         hub.handle_error = self._report  # gevent would print to the host's stderr
-        self._hub_switch = hub.switch
+        self._hub_switch = partial(greenlet.greenlet.switch, hub)  # gevent's own asks its greenlets first, we have none
         self._thread_id = _native.get_ident()
         self._main = greenlet.getcurrent()
         self._async = hub.loop.async_()
@@ -369,6 +370,8 @@ class Scheduler:
                 now_ns = perf_counter_ns()
                 if item.__class__ is _Call:
                     self._guarded(item.call)
+                elif item.__class__ is _GreenWaiter:
+                    item.resume()
                 else:
                     self._activations += 1
                     worker = self._idle.pop() if self._idle else self._new_worker()

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from actors import ActorRef
+from actors import Actor, ActorRef
 from runtime.errors import AlreadyExists, AlreadyStarted, InvalidValue, NotFound, StartError
-from supervisors import ChildCounts, ChildRunning, Supervisor, SupervisorRef
+from supervisors import ChildCounts, ChildRunning, ChildSpec, Supervisor, SupervisorRef
+from tests.runtime.meeting import until
 from tests.supervisors.house import House, Run, Worker, child, standing
 
 
@@ -178,3 +179,44 @@ def test_count_children_counts_specs_active_supervisors_and_workers(house: House
     supervisor.terminate_child("s")
 
     assert supervisor.count_children() == ChildCounts(specs=3, active=1, supervisors=1, workers=2)
+
+
+class Curious(Actor):
+    """Ask its supervisor something, when it starts or when it has started."""
+
+    def __init__(self, when: str, answers: list[Any]) -> None:
+        super().__init__()
+        self.when = when
+        self.answers = answers
+
+    def on_start(self) -> None:
+        self.continue_("started")
+        if self.when == "starting":
+            self.answers.append(self._question())
+
+    def on_continue(self, x: Any) -> None:
+        self.answers.append(self._question())
+
+    def _question(self) -> Any:
+        supervisor: Any = self.parent
+        return supervisor.count_children()
+
+
+@pytest.mark.parametrize("carrier", ["green", "thread"])
+def test_a_child_that_calls_its_supervisor_before_it_has_started_fails_instead_of_waiting_for_ever(
+    run: Run, carrier: str
+) -> None:
+    curious = ChildSpec("curious", (Curious.options(carrier=carrier).start_link, ("starting", [])))
+
+    with pytest.raises(StartError, match="while it waits for them to start"):
+        run(Supervisor, children=[curious])
+
+
+@pytest.mark.parametrize("carrier", ["green", "thread"])
+def test_a_child_that_has_started_may_call_its_supervisor(run: Run, carrier: str) -> None:
+    answers: list[Any] = []
+    curious = ChildSpec("curious", (Curious.options(carrier=carrier).start_link, ("started", answers)))
+
+    run(Supervisor, children=[curious])
+
+    until(lambda: answers == [ChildCounts(1, 1, 0, 1)])
