@@ -708,7 +708,7 @@ class Actor(pykka.Actor):
         self._dead = True
 
     def _forbid_asking_oneself(self) -> None:
-        """Raise when the caller waits for itself: for its own reply, or for that of who waits for the caller's start."""
+        """Raise when the caller would wait for itself: for its own reply, or for one of who waits for its start."""
         asker = current_actor()
         if asker is self._actor_ref:
             raise BeamstalkError(f"expected to ask another actor, got: {self._actor_ref} asking itself")
