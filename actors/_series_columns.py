@@ -55,6 +55,7 @@ class Column(ABC):
         self.skipped: Counter[str] = Counter()
         self.is_crowding_told = False
         self.offered = self.recorded = self.filtered = self.tags_left_out = self.overflowed = self.expired = 0
+        self.negative = 0
         self._rng = rng
         self._totals: dict[Key, Any] = {}
         self._touched_ns: dict[Key, int] = {}
@@ -76,9 +77,8 @@ class Column(ABC):
     def view(self) -> MetricView:
         """Show the totals; complete only right after a close."""
         series = self.series
-        return MetricView(
-            self.metric, tuple(SeriesView(series[key].tags, self._shown(total)) for key, total in self._totals.items())
-        )
+        views = tuple(SeriesView(series[key].tags, self._shown(total)) for key, total in self._totals.items())
+        return MetricView(self.metric, views, has_fallen=self.negative > 0)
 
     def expire(self, before_ns: int) -> None:
         """Forget series that nothing was recorded in since then."""
@@ -98,6 +98,7 @@ class Column(ABC):
             filtered=self.filtered,
             skipped=dict(self.skipped),
             tags_left_out=self.tags_left_out,
+            negative=self.negative,
             overflowed=self.overflowed,
             expired=self.expired,
         )
@@ -173,13 +174,17 @@ class CounterColumn(_ScaledColumn):
 
 
 class SumColumn(_ScaledColumn):
-    """Add up measurements; a sum that is reported as a counter refuses negative ones."""
+    """Add up measurements; a sum that says it is a counter refuses negative ones."""
 
     def record(self, batch: Batch, rate: float) -> None:
-        if self.metric.is_monotonic and batch.values and min(batch.values) < 0:
+        if batch.values and min(batch.values) < 0:
             kept = [(key, value) for key, value in zip(batch.keys, batch.values, strict=True) if value >= 0]
-            self.skipped[NEGATIVE] += len(batch.keys) - len(kept)
-            batch = Batch.of([key for key, _ in kept], [value for _, value in kept])
+            negative = len(batch.keys) - len(kept)
+            if self.metric.is_monotonic:
+                self.skipped[NEGATIVE] += negative
+                batch = Batch.of([key for key, _ in kept], [value for _, value in kept])
+            else:
+                self.negative += negative
         super().record(batch, rate)
 
     def _add(self, batch: Batch, rate: float) -> None:

@@ -110,17 +110,18 @@ class SeriesView(msgspec.Struct, frozen=True):
 
 
 class MetricView(msgspec.Struct, frozen=True):
-    """Show a metric and its series."""
+    """Show a metric and its series. `has_fallen`: a sum took a negative measurement, so it is no counter."""
 
     metric: Metric
     series: tuple[SeriesView, ...]
+    has_fallen: bool = False
 
 
 class MetricStatistics(msgspec.Struct, frozen=True):
     """Account for a metric's events: offered = recorded + filtered + Σ skipped, at every moment.
 
-    `tags_left_out` counts missing or unusable tags, `overflowed` the samples that went to the overflow series,
-    `expired` the idle series that were forgotten.
+    `tags_left_out` counts missing or unusable tags, `negative` the negative measurements that a sum took, `overflowed`
+    the samples that went to the overflow series, `expired` the idle series that were forgotten.
     """
 
     name: str
@@ -132,6 +133,7 @@ class MetricStatistics(msgspec.Struct, frozen=True):
     filtered: int
     skipped: dict[str, int]
     tags_left_out: int
+    negative: int
     overflowed: int
     expired: int
 

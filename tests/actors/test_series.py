@@ -364,13 +364,28 @@ def test_a_tag_function_that_answers_no_dict_costs_its_sample(option: str, answe
     assert statistics_of(store).skipped == {"tag_error": 1}
 
 
-def test_a_sum_that_is_reported_as_a_counter_refuses_negative_measurements() -> None:
-    store, cursor = store_of(m.sum("label.submit.n", reporter_options={"report_as": "counter"}))
+@pytest.mark.parametrize("option", ["report_as", "prometheus_type"])
+@pytest.mark.parametrize("options", [{}, {"keep": lambda metadata: True}], ids=["column-wise", "one by one"])
+def test_a_sum_that_says_it_is_a_counter_refuses_negative_measurements(option: str, options: Any) -> None:
+    store, cursor = store_of(m.sum("label.submit.n", reporter_options={option: "counter"}, **options))
 
     store.update([event({"n": 5}), event({"n": -1}), event({"n": 0})])
 
     assert values(cursor.collect()) == {"label.submit.n": 5}
     assert statistics_of(store).skipped == {"negative": 1}
+    assert not store.snapshot()[0].has_fallen
+
+
+def test_a_sum_that_took_negative_measurements_says_so_for_good() -> None:
+    store, cursor = store_of(m.sum("label.submit.n"))
+    assert not store.snapshot()[0].has_fallen
+
+    store.update([event({"n": 5}), event({"n": -1}), event({"n": -2}, rate=0.5)])
+    store.update([event({"n": 9})])
+
+    assert values(cursor.collect()) == {"label.submit.n": 9}
+    assert (statistics_of(store).negative, statistics_of(store).skipped) == (2, {})
+    assert store.snapshot()[0].has_fallen
 
 
 def test_an_event_that_no_metric_listens_to_is_counted() -> None:
