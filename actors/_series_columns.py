@@ -159,8 +159,9 @@ class _ScaledColumn(Column):
         points = {}
         for key, by_rate in parts.items():
             value = sum(_scaled(part, rate) for rate, part in by_rate.items())
-            total = self._totals[key] = self._totals.get(key, 0) + value
-            points[key] = Point(self.series[key], value, by_rate, total)
+            before = self._totals.get(key, 0)
+            total = self._totals[key] = before + value
+            points[key] = Point(self.series[key], value, by_rate, total, before=before)
         return points
 
 

@@ -57,7 +57,8 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     - `value`: counter: events; sum, summary, distribution: sum of the measurements; last_value: the newest. Sampled
       events are scaled by their rate.
     - `parts`: the same by sample rate, not scaled: {rate: value}; summary, distribution: raw samples, {rate: values}.
-    - `total`: the value since the start, this point included.
+    - `total`: the value since the start, this point included; `before`: of a counter or sum, the total without it (to
+      take the one from the other would round).
     - `count`, `low`, `high`, `newest`: of a summary or distribution: how many measurements; the smallest, largest and
       newest of them.
     """
@@ -70,6 +71,7 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     low: Number = 0
     high: Number = 0
     newest: Number = 0
+    before: Number = 0
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -209,6 +211,7 @@ def _combine(older: Point, newer: Point) -> Point:
         min(older.low, newer.low),
         max(older.high, newer.high),
         newer.newest,
+        older.before,
     )
 
 
