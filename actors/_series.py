@@ -106,7 +106,7 @@ class SeriesStore:
                     same = batch if len(rates) == 1 else [event for event in batch if event.rate == rate]
                     plan.record(same, rate if 0 < rate <= 1 else 1.0)
             if self._clock.monotonic_ns() >= self._next_expiry_ns:
-                self._expire()
+                self._close()
             crowded = [column for column in self._columns if column.overflowed and not column.is_crowding_told]
         for column in crowded:  # without the lock: a log sink may take its time
             column.is_crowding_told = True
@@ -149,12 +149,16 @@ class SeriesStore:
             )
 
     def _close(self) -> None:
-        """Turn what is open into points that wait for the cursors."""
+        """Turn what is open into points that wait for the cursors; now and then, forget the series that are idle."""
         now_ns = self._clock.monotonic_ns()
         points: dict[Series, Point] = {}
         for column in self._columns:
             points.update((point.series, point) for point in column.close(now_ns))
             sleep(0)  # others may want the GIL
+        if now_ns >= self._next_expiry_ns:
+            self._next_expiry_ns = now_ns + self._expire_ns // 10
+            for column in self._columns:
+                column.expire(now_ns - self._expire_ns)
         if points:
             self._sequence += 1
             self._log.append((self._sequence, points))
@@ -190,13 +194,6 @@ class SeriesStore:
                 bound_samples(samples, metric.max_samples, self._rng)
                 for series, parts in zip(several, samples, strict=True):
                     points[series] = msgspec.structs.replace(points[series], parts=parts)
-
-    def _expire(self) -> None:
-        self._close()
-        now_ns = self._clock.monotonic_ns()
-        for column in self._columns:
-            column.expire(now_ns - self._expire_ns)
-        self._next_expiry_ns = now_ns + self._expire_ns // 10
 
 
 class Cursor:

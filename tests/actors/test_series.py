@@ -547,6 +547,21 @@ def test_an_idle_series_expires_and_makes_room(define: Any) -> None:
     assert len(cursor.collect().points) == 3, "what the idle series had to say is still delivered"
 
 
+@pytest.mark.parametrize("look", ["snapshot", "collect"])
+def test_series_expire_also_when_no_event_comes_any_more(look: str) -> None:
+    clock = FakeClock()
+    store, cursor = store_of(last_value("label.submit.n"), clock=clock, expire_s=100)
+    store.update([event({"n": 1})])
+    assert len(store.snapshot()[0].series) == 1
+
+    clock.advance(111)
+    if look == "collect":
+        cursor.collect()
+
+    assert store.snapshot()[0].series == ()
+    assert statistics_of(store).expired == 1
+
+
 # -- reporters -------------------------------------------------------------------------------------------------------
 
 
