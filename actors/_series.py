@@ -29,6 +29,7 @@ from actors._series_points import (
     Series,
     StoreStatistics,
     bound_samples,
+    fold,
     merge,
 )
 from runtime import Event
@@ -182,13 +183,21 @@ class SeriesStore:
         self._log = kept
 
     def _bound(self, points: dict[Series, Point]) -> None:
-        """Keep each metric's raw samples within its limit after points have been joined."""
+        """Keep what waits of each metric within its limits, series and raw samples, after points have been joined."""
         held: defaultdict[int, list[Series]] = defaultdict(list)
         for series in points:
-            if series.metric.kind in ("summary", "distribution"):
-                held[id(series.metric)].append(series)
-        for several in held.values():
-            metric = several[0].metric
+            held[id(series.metric)].append(series)
+        for column in self._columns:
+            metric = column.metric
+            several = held[id(metric)]
+            if len(several) > metric.max_series + 1:
+                # Only while a reporter cannot send for longer than idle series live: those then wait as one.
+                oldest = [points.pop(series) for series in several[: len(several) - metric.max_series]]
+                fold(points, oldest, column.overflow)
+                column.overflowed += len(oldest)
+                several = [series for series in several if series in points]
+            if metric.kind not in ("summary", "distribution"):
+                continue
             if sum(len(values) for s in several for values in points[s].parts.values()) > metric.max_samples:
                 samples: list[Samples] = [{r: v[:] for r, v in points[series].parts.items()} for series in several]
                 bound_samples(samples, metric.max_samples, self._rng)

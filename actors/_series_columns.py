@@ -60,6 +60,7 @@ class Column(ABC):
         self._totals: dict[Key, Any] = {}
         self._touched_ns: dict[Key, int] = {}
         self._overflow_key: Key = _overflow_key(metric)
+        self.overflow = Series(metric, _tags(metric, self._overflow_key))
 
     def record(self, batch: Batch, rate: float) -> None:
         """Add a batch of samples, each of which stands for 1/rate measurements."""
@@ -133,7 +134,8 @@ class Column(ABC):
         if len(self.series) - (self._overflow_key in self.series) >= self.metric.max_series:
             key = self._overflow_key
         if key not in self.series:
-            self.series[key] = Series(self.metric, _tags(self.metric, key))
+            is_overflow = key == self._overflow_key
+            self.series[key] = self.overflow if is_overflow else Series(self.metric, _tags(self.metric, key))
         return key
 
 

@@ -123,7 +123,8 @@ class MetricStatistics(msgspec.Struct, frozen=True):
     """Account for a metric's events: offered = recorded + filtered + Σ skipped, at every moment.
 
     `tags_left_out` counts missing or unusable tags, `negative` the negative measurements that a sum took, `overflowed`
-    the samples that went to the overflow series, `expired` the idle series that were forgotten.
+    the samples that went to the overflow series, and the points that went there because they waited for too long,
+    `expired` the idle series that were forgotten.
     """
 
     name: str
@@ -162,6 +163,16 @@ def merge(points: dict[Series, Point], newer: Iterable[Point]) -> None:
     for point in newer:
         older = points.get(point.series)
         points[point.series] = point if older is None else _combine(older, point)
+
+
+def fold(points: dict[Series, Point], older: Iterable[Point], into: Series) -> None:
+    """Add older points of several series to one series of the same metric, in place; of a last_value the newest."""
+    for point in older:
+        one, other = msgspec.structs.replace(point, series=into), points.pop(into, None)
+        if other is not None:
+            both = _combine(one, other)
+            one = msgspec.structs.replace(both, total=one.total + other.total, before=one.before + other.before)
+        points[into] = one
 
 
 def bound_samples(samples: list[Samples], limit: int, rng: random.Random) -> int:

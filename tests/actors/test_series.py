@@ -668,6 +668,37 @@ def test_memory_is_bounded_for_a_reporter_that_never_commits() -> None:
     assert sum(len(values) / rate for rate, values in samples.parts.items()) == 10_000
 
 
+def test_series_that_come_and_go_while_a_reporter_cannot_send_take_no_more_memory_and_lose_nothing() -> None:
+    clock = FakeClock()
+    defined = [
+        define("label.submit.n", tags=["user"], reporter_options={"max_series": 10})
+        for define in (counter, m.sum, last_value, summary)
+    ]
+    store, cursor = store_of(*defined, clock=clock, expire_s=100)
+    busy = store.subscribe("busy")
+
+    for hour in range(50):
+        store.update([event({"n": 0.5}, user=f"{hour}-{n}") for n in range(8)])
+        busy.commit(busy.collect())
+        clock.advance(111)
+        if hour == 25:
+            delta = cursor.collect()
+            cursor.commit(delta, unsent=delta.points)
+
+    points = cursor.collect().points
+    assert len(points) <= 4 * 11
+    by_kind: defaultdict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        by_kind[point.series.metric.kind].append(point)
+    assert sum(point.value for point in by_kind["counter"]) == 400
+    assert sum(point.value for point in by_kind["sum"]) == 200
+    assert sum(point.total - point.before for point in by_kind["sum"]) == 200
+    assert sum(point.count for point in by_kind["summary"]) == 400
+    assert sum(len(values) for point in by_kind["summary"] for values in point.parts.values()) == 400
+    assert [point.value for point in by_kind["last_value"]] == [0.5] * len(by_kind["last_value"])
+    assert {dict(point.series.tags)["user"] for point in by_kind["sum"]} > {"__overflow__", "49-7"}
+
+
 def test_a_delta_that_was_handed_out_does_not_change_any_more() -> None:
     store, cursor = store_of(summary("label.submit.n"), counter("label.submit.n"))
     store.update([event({"n": 1})])
