@@ -97,6 +97,8 @@ class SeriesStore:
             by_name[event.name].append(event)
         with self._lock:
             self._events += len(events)
+            if self._clock.monotonic_ns() >= self._next_expiry_ns:
+                self._close()  # first, so that what is idle makes room for what comes
             for name, batch in by_name.items():
                 plan = self._plans.get(name)
                 if plan is None:
@@ -106,8 +108,6 @@ class SeriesStore:
                 for rate in rates:
                     same = batch if len(rates) == 1 else [event for event in batch if event.rate == rate]
                     plan.record(same, rate if 0 < rate <= 1 else 1.0)
-            if self._clock.monotonic_ns() >= self._next_expiry_ns:
-                self._close()
             crowded = [column for column in self._columns if column.overflowed and not column.is_crowding_told]
         for column in crowded:  # without the lock: a log sink may take its time
             column.is_crowding_told = True

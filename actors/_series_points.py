@@ -169,10 +169,7 @@ def fold(points: dict[Series, Point], older: Iterable[Point], into: Series) -> N
     """Add older points of several series to one series of the same metric, in place; of a last_value the newest."""
     for point in older:
         one, other = msgspec.structs.replace(point, series=into), points.pop(into, None)
-        if other is not None:
-            both = _combine(one, other)
-            one = msgspec.structs.replace(both, total=one.total + other.total, before=one.before + other.before)
-        points[into] = one
+        points[into] = one if other is None else _combine(one, other)
 
 
 def bound_samples(samples: list[Samples], limit: int, rng: random.Random) -> int:
@@ -213,16 +210,19 @@ def _combine(older: Point, newer: Point) -> Point:
     parts = dict(older.parts)
     for rate, part in newer.parts.items():
         parts[rate] = parts[rate] + part if rate in parts else part
+    before, total = older.before, newer.total
+    if kind in ("counter", "sum") and newer.before != older.total:  # of series that were folded into one
+        before, total = older.before + newer.before, older.total + newer.total
     return Point(
         newer.series,
         older.value + newer.value,
         parts,
-        newer.total,
+        total,
         older.count + newer.count,
         min(older.low, newer.low),
         max(older.high, newer.high),
         newer.newest,
-        older.before,
+        before,
     )
 
 
