@@ -29,6 +29,7 @@ from actors._series_points import (
     Series,
     StoreStatistics,
     bound_samples,
+    fold,
     merge,
 )
 from runtime import Event
@@ -93,6 +94,8 @@ class SeriesStore:
         """Record a batch. Never raises for what is in the events. Some hundred at a time serve best."""
         with self._lock:
             self._events += len(events)
+            if self._clock.monotonic_ns() >= self._next_expiry_ns:
+                self._close()  # first, so that what is idle makes room for what comes
             for name, batch in _by_name(events).items():
                 plan = self._plans.get(name)
                 if plan is None:
@@ -102,8 +105,6 @@ class SeriesStore:
                 for rate in rates:
                     same = batch if len(rates) == 1 else [event for event in batch if event.rate == rate]
                     plan.record(same, rate if 0 < rate <= 1 else 1.0)
-            if self._clock.monotonic_ns() >= self._next_expiry_ns:
-                self._expire()
             crowded = [column for column in self._columns if column.overflowed and not column.is_crowding_told]
         for column in crowded:  # without the lock: a log sink may take its time
             column.is_crowding_told = True
@@ -146,12 +147,16 @@ class SeriesStore:
             )
 
     def _close(self) -> None:
-        """Turn what is open into points that wait for the cursors."""
+        """Turn what is open into points that wait for the cursors; now and then, forget the series that are idle."""
         now_ns = self._clock.monotonic_ns()
         points: dict[Series, Point] = {}
         for column in self._columns:
             points.update((point.series, point) for point in column.close(now_ns))
             sleep(0)  # others may want the GIL
+        if now_ns >= self._next_expiry_ns:
+            self._next_expiry_ns = now_ns + self._expire_ns // 10
+            for column in self._columns:
+                column.expire(now_ns - self._expire_ns)
         if points:
             self._sequence += 1
             self._log.append((self._sequence, points))
@@ -175,25 +180,26 @@ class SeriesStore:
         self._log = kept
 
     def _bound(self, points: dict[Series, Point]) -> None:
-        """Keep each metric's raw samples within its limit after points have been joined."""
+        """Keep what waits of each metric within its limits, series and raw samples, after points have been joined."""
         held: defaultdict[int, list[Series]] = defaultdict(list)
         for series in points:
-            if series.metric.kind in ("summary", "distribution"):
-                held[id(series.metric)].append(series)
-        for several in held.values():
-            metric = several[0].metric
+            held[id(series.metric)].append(series)
+        for column in self._columns:
+            metric = column.metric
+            several = held[id(metric)]
+            if len(several) > metric.max_series + 1:
+                # Only while a reporter cannot send for longer than idle series live: those then wait as one.
+                oldest = [points.pop(series) for series in several[: len(several) - metric.max_series]]
+                fold(points, oldest, column.overflow)
+                column.overflowed += len(oldest)
+                several = [series for series in several if series in points]
+            if metric.kind not in ("summary", "distribution"):
+                continue
             if sum(len(values) for s in several for values in points[s].parts.values()) > metric.max_samples:
                 samples: list[Samples] = [{r: v[:] for r, v in points[series].parts.items()} for series in several]
                 bound_samples(samples, metric.max_samples, self._rng)
                 for series, parts in zip(several, samples, strict=True):
                     points[series] = msgspec.structs.replace(points[series], parts=parts)
-
-    def _expire(self) -> None:
-        self._close()
-        now_ns = self._clock.monotonic_ns()
-        for column in self._columns:
-            column.expire(now_ns - self._expire_ns)
-        self._next_expiry_ns = now_ns + self._expire_ns // 10
 
 
 def _by_name(events: Sequence[Event]) -> Mapping[str, Sequence[Event]]:

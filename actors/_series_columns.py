@@ -55,10 +55,12 @@ class Column(ABC):
         self.skipped: Counter[str] = Counter()
         self.is_crowding_told = False
         self.offered = self.recorded = self.filtered = self.tags_left_out = self.overflowed = self.expired = 0
+        self.negative = 0
         self._rng = rng
         self._totals: dict[Key, Any] = {}
         self._touched_ns: dict[Key, int] = {}
         self._overflow_key: Key = _overflow_key(metric)
+        self.overflow = Series(metric, _tags(metric, self._overflow_key))
 
     def record(self, batch: Batch, rate: float) -> None:
         """Add a batch of samples, each of which stands for 1/rate measurements."""
@@ -76,9 +78,8 @@ class Column(ABC):
     def view(self) -> MetricView:
         """Show the totals; complete only right after a close."""
         series = self.series
-        return MetricView(
-            self.metric, tuple(SeriesView(series[key].tags, self._shown(total)) for key, total in self._totals.items())
-        )
+        views = tuple(SeriesView(series[key].tags, self._shown(total)) for key, total in self._totals.items())
+        return MetricView(self.metric, views, has_fallen=self.negative > 0)
 
     def expire(self, before_ns: int) -> None:
         """Forget series that nothing was recorded in since then."""
@@ -98,6 +99,7 @@ class Column(ABC):
             filtered=self.filtered,
             skipped=dict(self.skipped),
             tags_left_out=self.tags_left_out,
+            negative=self.negative,
             overflowed=self.overflowed,
             expired=self.expired,
         )
@@ -132,7 +134,8 @@ class Column(ABC):
         if len(self.series) - (self._overflow_key in self.series) >= self.metric.max_series:
             key = self._overflow_key
         if key not in self.series:
-            self.series[key] = Series(self.metric, _tags(self.metric, key))
+            is_overflow = key == self._overflow_key
+            self.series[key] = self.overflow if is_overflow else Series(self.metric, _tags(self.metric, key))
         return key
 
 
@@ -158,8 +161,9 @@ class _ScaledColumn(Column):
         points = {}
         for key, by_rate in parts.items():
             value = sum(_scaled(part, rate) for rate, part in by_rate.items())
-            total = self._totals[key] = self._totals.get(key, 0) + value
-            points[key] = Point(self.series[key], value, by_rate, total)
+            before = self._totals.get(key, 0)
+            total = self._totals[key] = before + value
+            points[key] = Point(self.series[key], value, by_rate, total, before=before)
         return points
 
 
@@ -173,13 +177,17 @@ class CounterColumn(_ScaledColumn):
 
 
 class SumColumn(_ScaledColumn):
-    """Add up measurements; a sum that is reported as a counter refuses negative ones."""
+    """Add up measurements; a sum that says it is a counter refuses negative ones."""
 
     def record(self, batch: Batch, rate: float) -> None:
-        if self.metric.is_monotonic and batch.values and min(batch.values) < 0:
+        if batch.values and min(batch.values) < 0:
             kept = [(key, value) for key, value in zip(batch.keys, batch.values, strict=True) if value >= 0]
-            self.skipped[NEGATIVE] += len(batch.keys) - len(kept)
-            batch = Batch.of([key for key, _ in kept], [value for _, value in kept])
+            negative = len(batch.keys) - len(kept)
+            if self.metric.is_monotonic:
+                self.skipped[NEGATIVE] += negative
+                batch = Batch.of([key for key, _ in kept], [value for _, value in kept])
+            else:
+                self.negative += negative
         super().record(batch, rate)
 
     def _add(self, batch: Batch, rate: float) -> None:

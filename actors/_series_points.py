@@ -57,7 +57,8 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     - `value`: counter: events; sum, summary, distribution: sum of the measurements; last_value: the newest. Sampled
       events are scaled by their rate.
     - `parts`: the same by sample rate, not scaled: {rate: value}; summary, distribution: raw samples, {rate: values}.
-    - `total`: the value since the start, this point included.
+    - `total`: the value since the start, this point included; `before`: of a counter or sum, the total without it (to
+      take the one from the other would round).
     - `count`, `low`, `high`, `newest`: of a summary or distribution: how many measurements; the smallest, largest and
       newest of them.
     """
@@ -70,6 +71,7 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     low: Number = 0
     high: Number = 0
     newest: Number = 0
+    before: Number = 0
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -110,16 +112,18 @@ class SeriesView(msgspec.Struct, frozen=True):
 
 
 class MetricView(msgspec.Struct, frozen=True):
-    """Show a metric and its series."""
+    """Show a metric and its series. `has_fallen`: a sum took a negative measurement, so it is no counter."""
 
     metric: Metric
     series: tuple[SeriesView, ...]
+    has_fallen: bool = False
 
 
 class MetricStatistics(msgspec.Struct, frozen=True):
     """Account for a metric's events: offered = recorded + filtered + Σ skipped, at every moment.
 
-    `tags_left_out` counts missing or unusable tags, `overflowed` the samples that went to the overflow series,
+    `tags_left_out` counts missing or unusable tags, `negative` the negative measurements that a sum took, `overflowed`
+    the samples that went to the overflow series, and the points that went there because they waited for too long,
     `expired` the idle series that were forgotten.
     """
 
@@ -132,6 +136,7 @@ class MetricStatistics(msgspec.Struct, frozen=True):
     filtered: int
     skipped: dict[str, int]
     tags_left_out: int
+    negative: int
     overflowed: int
     expired: int
 
@@ -158,6 +163,13 @@ def merge(points: dict[Series, Point], newer: Iterable[Point]) -> None:
     for point in newer:
         older = points.get(point.series)
         points[point.series] = point if older is None else _combine(older, point)
+
+
+def fold(points: dict[Series, Point], older: Iterable[Point], into: Series) -> None:
+    """Add older points of several series to one series of the same metric, in place; of a last_value the newest."""
+    for point in older:
+        one, other = msgspec.structs.replace(point, series=into), points.pop(into, None)
+        points[into] = one if other is None else _combine(one, other)
 
 
 def bound_samples(samples: list[Samples], limit: int, rng: random.Random) -> int:
@@ -198,15 +210,19 @@ def _combine(older: Point, newer: Point) -> Point:
     parts = dict(older.parts)
     for rate, part in newer.parts.items():
         parts[rate] = parts[rate] + part if rate in parts else part
+    before, total = older.before, newer.total
+    if kind in ("counter", "sum") and newer.before != older.total:  # of series that were folded into one
+        before, total = older.before + newer.before, older.total + newer.total
     return Point(
         newer.series,
         older.value + newer.value,
         parts,
-        newer.total,
+        total,
         older.count + newer.count,
         min(older.low, newer.low),
         max(older.high, newer.high),
         newer.newest,
+        before,
     )
 
 

@@ -1,7 +1,8 @@
 """Units and reporter options of metric definitions: what exists, what is allowed, and the defaults.
 
 Pure functions, called once by each definition in `runtime.metrics`. A new reporter option is one more entry in
-`_REPORTER_OPTIONS` with a check that raises `InvalidValue` and answers the value to keep.
+`_REPORTER_OPTIONS`: the kinds of metric that it means something to, and a check that raises `InvalidValue` and answers
+the value to keep.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from runtime.errors import expected
 
@@ -40,7 +41,10 @@ def check_reporter_options(kind: Kind, options: object) -> Mapping[str, Any]:
         if isinstance(option, str) and "." in option:
             checked[option] = value
         elif option in _REPORTER_OPTIONS:
-            checked[option] = _REPORTER_OPTIONS[option](kind, value)
+            kinds, check = _REPORTER_OPTIONS[option]
+            if kind not in kinds:
+                raise expected(f"{option} only on a {' or '.join(kinds)}, not on a {kind}", value)
+            checked[option] = check(kind, value)
         else:
             known = ", ".join(_REPORTER_OPTIONS)
             fix = "Options of other reporters carry a dot: 'acme.colour'"
@@ -64,23 +68,21 @@ def _check_percentiles(kind: Kind, value: object) -> tuple[float, ...]:
 
 
 def _check_sampling_rate(kind: Kind, value: Any) -> float:
-    if kind == "last_value":
-        raise expected("sampling_rate on any kind but last_value (a gauge is never sampled)", value)
     if not _is_number(value) or not 0 < value <= 1:
         raise expected("sampling_rate to be a number above 0, at most 1", value)
     return float(value)
 
 
 def _check_report_as(kind: Kind, value: object) -> str:
-    allowed = _REPORT_AS.get(kind, ())
+    allowed = _REPORT_AS[kind]
     if value not in allowed:
-        raise expected(f"report_as of a {kind} to be {' or '.join(allowed) or 'absent'}", value)
+        raise expected(f"report_as of a {kind} to be {' or '.join(allowed)}", value)
     return str(value)
 
 
 def _check_prometheus_type(kind: Kind, value: object) -> str:
-    if kind != "sum" or value not in ("counter", "gauge"):
-        raise expected("prometheus_type to be counter or gauge, on a sum", value)
+    if value not in ("counter", "gauge"):
+        raise expected("prometheus_type of a sum to be counter or gauge", value)
     return str(value)
 
 
@@ -94,15 +96,19 @@ def _check_nav(kind: Kind, value: object) -> str:
     return check_text("nav", value)
 
 
-_REPORTER_OPTIONS: Mapping[str, Callable[[Kind, Any], Any]] = {
-    "buckets": _check_buckets,
-    "percentiles": _check_percentiles,
-    "sampling_rate": _check_sampling_rate,
-    "report_as": _check_report_as,
-    "prometheus_type": _check_prometheus_type,
-    "max_series": partial(_check_limit, "max_series"),
-    "max_samples": partial(_check_limit, "max_samples"),
-    "nav": _check_nav,
+_EVERY: tuple[Kind, ...] = get_args(Kind)
+_SAMPLED: tuple[Kind, ...] = ("summary", "distribution")
+
+# An option that means nothing where it is given would be a promise that nobody keeps.
+_REPORTER_OPTIONS: Mapping[str, tuple[tuple[Kind, ...], Callable[[Kind, Any], Any]]] = {
+    "buckets": (("distribution",), _check_buckets),
+    "percentiles": (("summary",), _check_percentiles),
+    "sampling_rate": (_SAMPLED, _check_sampling_rate),
+    "report_as": (("sum", "summary", "distribution"), _check_report_as),
+    "prometheus_type": (("sum",), _check_prometheus_type),
+    "max_series": (_EVERY, partial(_check_limit, "max_series")),
+    "max_samples": (_SAMPLED, partial(_check_limit, "max_samples")),
+    "nav": (_EVERY, _check_nav),
 }
 
 

@@ -185,6 +185,16 @@ def _float_sums_are_added_up_over_flushes(reporter: ReporterUnderTest) -> None:
 
 
 @_case
+def _a_sum_may_go_down(reporter: ReporterUnderTest) -> None:
+    with reporter.running([m.sum(_thing("balance"))]) as run:
+        for change in (7, -5, -6, 1):
+            _emit({"balance": change})
+            run.flush()
+
+        _expect(run, balance=-3)
+
+
+@_case
 def _a_negative_last_value_is_a_value_and_not_a_change(reporter: ReporterUnderTest) -> None:
     with reporter.running([last_value(_thing("level"))]) as run:
         for level in (7, -5, -2):

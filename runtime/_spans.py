@@ -22,10 +22,12 @@ from runtime import _dispatch, sampling
 from runtime._dispatch import emit
 from runtime._events import Name, canonical, own
 from runtime.clock import Clock
+from runtime.errors import expected
 
 Kind = Literal["error", "cancelled", "exit"]
 F = TypeVar("F", bound=Callable[..., Any])
 
+_CONTEXT = "telemetry_span_context"
 _contexts = itertools.count(1)
 _system_ns = Clock.system_ns
 
@@ -55,15 +57,16 @@ class Span:
     """
 
     __slots__ = (
+        "_context",
         "_exception",
         "_given",
+        "_measurements",
+        "_metadata",
         "_prefix",
         "_rate",
         "_start",
         "_started_ns",
         "_stop",
-        "measurements",
-        "metadata",
     )
 
     def __init__(self, prefix: Name, metadata: Mapping[str, Any] | None = None) -> None:
@@ -71,15 +74,38 @@ class Span:
             prefix if isinstance(prefix, str) else canonical(prefix)
         )
         self._given = metadata
-        self.metadata: dict[str, Any] = {}
-        self.measurements: dict[str, Any] = {}
+        self._metadata: dict[str, Any] = {}
+        self._measurements: dict[str, Any] = {}
+        self._context: Any = None
         self._started_ns = 0
         self._rate = 1.0
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Start metadata, and whatever the body adds for the stop or exception event."""
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, value: dict[str, Any]) -> None:
+        self._metadata = value if type(value) is dict else own(value, "metadata")
+
+    @property
+    def measurements(self) -> dict[str, Any]:
+        """Extra measurements of the stop event."""
+        return self._measurements
+
+    @measurements.setter
+    def measurements(self, value: dict[str, Any]) -> None:
+        self._measurements = value if type(value) is dict else own(value, "measurements")
+
     def __enter__(self) -> Span:
-        metadata = self.metadata = own(self._given, "metadata")
-        if "telemetry_span_context" not in metadata:
-            metadata["telemetry_span_context"] = next(_contexts)
+        if self._started_ns:
+            raise expected("a span that has not begun", self._prefix, "Make one for each run, or decorate a function")
+        metadata = self._metadata = own(self._given, "metadata")
+        if _CONTEXT in metadata:
+            self._context = metadata[_CONTEXT]
+        else:
+            self._context = metadata[_CONTEXT] = next(_contexts)
         rate = sampling.rate_of(self._prefix)
         if rate is not None:
             # Once for the whole span; a rate of 0 stands for "not this one".
@@ -97,11 +123,13 @@ class Span:
         if not self._rate:
             return False
         standard = {"duration": now_ns - self._started_ns, "monotonic_time": now_ns}
+        metadata = self._metadata
+        metadata[_CONTEXT] = self._context  # whatever the body has done to it: it tells what belongs together
         if error is None:
-            measured = {**self.measurements, **standard} if self.measurements else standard
-            emit(self._stop, measured, self.metadata, self._rate)
+            measured = {**self._measurements, **standard} if self._measurements else standard
+            emit(self._stop, measured, metadata, self._rate)
         else:
-            emit(self._exception, standard, {**self.metadata, **describe(error)}, self._rate)
+            emit(self._exception, standard, {**metadata, **describe(error)}, self._rate)
         return False
 
     async def __aenter__(self) -> Span:
@@ -114,6 +142,8 @@ class Span:
 
     def __call__(self, function: F) -> F:
         """Put the span around every call of a function, coroutine or generator function."""
+        if not callable(function) or isinstance(function, type):
+            raise expected("a function to put the span around", function)
         prefix, given = self._prefix, self._given
         wrapped: Callable[..., Any]
 
@@ -236,6 +266,8 @@ def span(
             case (result, Mapping() as extras, Mapping() as stop_metadata):
                 current.measurements.update(extras)
             case _:
+                if inspect.iscoroutine(outcome):
+                    outcome.close()  # or it would complain that nobody awaited it
                 raise TypeError(
                     "expected the span's function to return (result, stop_metadata) or "
                     f"(result, extra_measurements, stop_metadata), got: {outcome!r}"

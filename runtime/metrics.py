@@ -79,16 +79,20 @@ class MetricOptions(TypedDict, total=False):
     - `unit`: a name, or `(from, to)` to convert. Times: second, millisecond, microsecond, nanosecond, native (which is
       nanosecond). Sizes: byte, kilobyte, megabyte (of 1000).
     - `description`: one sentence for people.
-    - `reporter_options`: a dict of these; options of other reporters carry a dot: `acme.colour`.
-        - `buckets`: inclusive upper bounds, ascending. Default: by the unit.
-        - `percentiles`: within 0…1 (0.99, not 99). Default: 0.5, 0.9, 0.95, 0.99.
-        - `sampling_rate`: the share of raw samples of a summary or distribution that is sent, with its rate. Counters
-          and sums leave the process aggregated, hence exact, whatever it says.
+    - `reporter_options`: a dict of these; options of other reporters carry a dot: `acme.colour`. One that means nothing
+      to the kind of metric is refused.
+        - `buckets`, of a distribution: inclusive upper bounds, ascending. Default: by the unit.
+        - `percentiles`, of a summary: within 0…1 (0.99, not 99). Default: 0.5, 0.9, 0.95, 0.99.
+        - `sampling_rate`, of a summary or distribution: the share of raw samples that is sent, with its rate. What is
+          aggregated, as counters and sums always are, stays exact.
         - `report_as`: StatsD type of a sum (counter), a summary (gauge, timer), a distribution (timer).
-        - `prometheus_type`: of a sum (counter, gauge).
+        - `prometheus_type`, of a sum: counter or gauge. Default: counter, but a gauge once a measurement was negative.
         - `max_series`: tag combinations kept apart; the others share one overflow series. Default: 2,000.
-        - `max_samples`: raw samples kept between two flushes, over all series of the metric. Default: 20,000.
+        - `max_samples`, of a summary or distribution: raw samples kept between two flushes, over all its series.
+          Default: 20,000.
         - `nav`: where a dashboard shows it.
+
+    A sum that says it is a counter, to either backend, refuses negative measurements: they are skipped and counted.
 
     All functions run in the aggregator: keep them quick and without side effects. One that raises costs its sample,
     which is counted, and nothing else.
@@ -134,9 +138,15 @@ class Metric:
         return name
 
     @property
+    def prometheus_type(self) -> str | None:
+        """Answer the type that a sum shall have in Prometheus, whatever is measured."""
+        name: str | None = self.reporter_options.get("prometheus_type")
+        return name
+
+    @property
     def is_monotonic(self) -> bool:
-        """Tell whether a negative measurement is refused: a sum that is reported as a counter."""
-        return self.kind == "sum" and self.report_as == "counter"
+        """Tell whether a negative measurement is refused: a sum that says it is a counter."""
+        return self.kind == "sum" and "counter" in (self.report_as, self.prometheus_type)
 
     @property
     def buckets(self) -> tuple[float, ...]:

@@ -227,16 +227,16 @@ class Standard(Formatter):
         return ":".join(self._finite(map(self._number, values)))
 
     def _sum(self, frame: Frame, point: Point) -> str:
-        if not (math.isfinite(point.value) and math.isfinite(point.total)):
+        if not (math.isfinite(point.before) and math.isfinite(point.total)):
             self.not_finite += 1
             return ""
         # What rounding takes from one flush the next one gives back: the server's sum never drifts from ours.
-        change = rounded(point.total) - rounded(point.total - point.value)
+        change = rounded(point.total) - rounded(point.before)
         if frame.kind == "|c":
             is_sampled = point.parts.keys() != {1.0}
             return self._numbers_by_rate(frame, point.parts) if is_sampled else f"{frame.head}{change}|c"
         # Always signed: an unsigned number would set the gauge instead of moving it.
-        return f"{frame.head}{'-' if point.value < 0 else '+'}{abs(change)}|g"
+        return f"{frame.head}{'-' if (change or point.value) < 0 else '+'}{abs(change)}|g"
 
     def _gauge(self, frame: Frame, value: Number) -> str:
         said = self._number(value)

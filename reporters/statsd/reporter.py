@@ -29,6 +29,9 @@ from supervisors.child_spec import ChildSpec
 
 __all__ = ["Statsd", "StatsdReporter", "StatsdStatistics"]
 
+_HOST = "127.0.0.1"
+_PORT = 8125
+_RERESOLVE_S = 60.0
 _UDP_MTU = 1432
 _UNIX_MTU = 8192
 _LARGEST_UDP = 65_507
@@ -63,11 +66,12 @@ class StatsdStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Statsd:
     """Declare a StatsD reporter, as a child of an application or supervisor.
 
-    - `host`, `port`: where the server listens; or `socket_path`: its Unix datagram socket.
+    - `host`, `port`: where the server listens; default 127.0.0.1 and 8125. Or `socket_path`: its Unix datagram socket.
     - `formatter`: "datadog" (tags, floats; the default) or "standard" (tags in the name, integers).
     - `prefix`: goes before every name. `global_tags`: go to every line; a metric's own tag of the same key wins.
     - `mtu`: largest datagram in bytes; default 1432 for UDP, 8192 for a Unix socket.
-    - `interval_s`: how often to send, in seconds; default 1. `reresolve_s`: how often to look the host up; default 60.
+    - `interval_s`: how often to send, in seconds; default 1.
+    - `reresolve_s`: how often to look the host up, in seconds; default 60.
     - `packed`: send several samples in a line (`v1:v2|d`), for servers that take DogStatsD 1.1; datadog only.
     - `name`: tells reporters apart; default "statsd" and the endpoint.
 
@@ -82,25 +86,27 @@ class Statsd:
 
     def __init__(
         self,
-        host: str = "127.0.0.1",
-        port: int = 8125,
+        host: str | None = None,
+        port: int | None = None,
         socket_path: str | os.PathLike[str] | None = None,
         formatter: str = "datadog",
         prefix: str = "",
         global_tags: Mapping[str, Any] | None = None,
         mtu: int | None = None,
         interval_s: float = 1.0,
-        reresolve_s: float = 60.0,
+        reresolve_s: float | None = None,
         packed: bool = False,
         name: str | None = None,
     ) -> None:
-        self.host = _check_host(host)
-        self.port = _check_port(port)
         self.socket_path = _check_socket_path(socket_path)
-        self.endpoint = self.socket_path or f"{f'[{host}]' if ':' in host else host}:{port}"
+        if self.socket_path is not None:
+            _check_no_address(host=host, port=port, reresolve_s=reresolve_s)
+        self.host = _check_host(_HOST if host is None else host)
+        self.port = _check_port(_PORT if port is None else port)
+        self.endpoint = self.socket_path or f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
         self.mtu = _check_mtu(mtu, is_unix=self.socket_path is not None)
         self.interval_s = check_seconds("interval_s", interval_s)
-        self.reresolve_s = check_seconds("reresolve_s", reresolve_s)
+        self.reresolve_s = check_seconds("reresolve_s", _RERESOLVE_S if reresolve_s is None else reresolve_s)
         self.name = check_name(f"statsd {self.endpoint}" if name is None else name)
         self.formatter = _make_formatter(
             formatter,
@@ -316,6 +322,12 @@ def _check_socket_path(path: object) -> str | None:
     if not isinstance(checked, str) or len(os.fsencode(checked)) > 107:
         raise expected("socket_path of at most 107 bytes, which is what the system takes", path)
     return checked
+
+
+def _check_no_address(**given: object) -> None:
+    for option, value in given.items():
+        if value is not None:
+            raise expected(f"no {option} beside socket_path", value, f"Leave out {option}=, or socket_path=")
 
 
 def _check_mtu(mtu: object, *, is_unix: bool) -> int:

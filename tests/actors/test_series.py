@@ -364,13 +364,28 @@ def test_a_tag_function_that_answers_no_dict_costs_its_sample(option: str, answe
     assert statistics_of(store).skipped == {"tag_error": 1}
 
 
-def test_a_sum_that_is_reported_as_a_counter_refuses_negative_measurements() -> None:
-    store, cursor = store_of(m.sum("label.submit.n", reporter_options={"report_as": "counter"}))
+@pytest.mark.parametrize("option", ["report_as", "prometheus_type"])
+@pytest.mark.parametrize("options", [{}, {"keep": lambda metadata: True}], ids=["column-wise", "one by one"])
+def test_a_sum_that_says_it_is_a_counter_refuses_negative_measurements(option: str, options: Any) -> None:
+    store, cursor = store_of(m.sum("label.submit.n", reporter_options={option: "counter"}, **options))
 
     store.update([event({"n": 5}), event({"n": -1}), event({"n": 0})])
 
     assert values(cursor.collect()) == {"label.submit.n": 5}
     assert statistics_of(store).skipped == {"negative": 1}
+    assert not store.snapshot()[0].has_fallen
+
+
+def test_a_sum_that_took_negative_measurements_says_so_for_good() -> None:
+    store, cursor = store_of(m.sum("label.submit.n"))
+    assert not store.snapshot()[0].has_fallen
+
+    store.update([event({"n": 5}), event({"n": -1}), event({"n": -2}, rate=0.5)])
+    store.update([event({"n": 9})])
+
+    assert values(cursor.collect()) == {"label.submit.n": 9}
+    assert (statistics_of(store).negative, statistics_of(store).skipped) == (2, {})
+    assert store.snapshot()[0].has_fallen
 
 
 def test_an_event_that_no_metric_listens_to_is_counted() -> None:
@@ -532,6 +547,21 @@ def test_an_idle_series_expires_and_makes_room(define: Any) -> None:
     assert len(cursor.collect().points) == 3, "what the idle series had to say is still delivered"
 
 
+@pytest.mark.parametrize("look", ["snapshot", "collect"])
+def test_series_expire_also_when_no_event_comes_any_more(look: str) -> None:
+    clock = FakeClock()
+    store, cursor = store_of(last_value("label.submit.n"), clock=clock, expire_s=100)
+    store.update([event({"n": 1})])
+    assert len(store.snapshot()[0].series) == 1
+
+    clock.advance(111)
+    if look == "collect":
+        cursor.collect()
+
+    assert store.snapshot()[0].series == ()
+    assert statistics_of(store).expired == 1
+
+
 # -- reporters -------------------------------------------------------------------------------------------------------
 
 
@@ -636,6 +666,37 @@ def test_memory_is_bounded_for_a_reporter_that_never_commits() -> None:
     assert (count.value, samples.count) == (10_000, 10_000)
     assert sum(len(values) for values in samples.parts.values()) <= 100 + 16
     assert sum(len(values) / rate for rate, values in samples.parts.items()) == 10_000
+
+
+def test_series_that_come_and_go_while_a_reporter_cannot_send_take_no_more_memory_and_lose_nothing() -> None:
+    clock = FakeClock()
+    defined = [
+        define("label.submit.n", tags=["user"], reporter_options={"max_series": 10})
+        for define in (counter, m.sum, last_value, summary)
+    ]
+    store, cursor = store_of(*defined, clock=clock, expire_s=100)
+    busy = store.subscribe("busy")
+
+    for hour in range(50):
+        store.update([event({"n": 0.5}, user=f"{hour}-{n}") for n in range(8)])
+        busy.commit(busy.collect())
+        clock.advance(111)
+        if hour == 25:
+            delta = cursor.collect()
+            cursor.commit(delta, unsent=delta.points)
+
+    points = cursor.collect().points
+    assert len(points) <= 4 * 11
+    by_kind: defaultdict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        by_kind[point.series.metric.kind].append(point)
+    assert sum(point.value for point in by_kind["counter"]) == 400
+    assert sum(point.value for point in by_kind["sum"]) == 200
+    assert sum(point.total - point.before for point in by_kind["sum"]) == 200
+    assert sum(point.count for point in by_kind["summary"]) == 400
+    assert sum(len(values) for point in by_kind["summary"] for values in point.parts.values()) == 400
+    assert [point.value for point in by_kind["last_value"]] == [0.5] * len(by_kind["last_value"])
+    assert {dict(point.series.tags)["user"] for point in by_kind["sum"]} >= {"__overflow__", "49-7"}
 
 
 def test_a_delta_that_was_handed_out_does_not_change_any_more() -> None:

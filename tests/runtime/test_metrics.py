@@ -158,12 +158,11 @@ def test_an_option_that_cannot_work_is_refused(options: Any, message: str) -> No
         (summary, "sampling_rate", 0),
         (summary, "sampling_rate", 1.1),
         (summary, "sampling_rate", "often"),
-        (last_value, "sampling_rate", 0.5),
+        (summary, "sampling_rate", True),
         (summary, "report_as", "counter"),
         (m.sum, "report_as", "gauge"),
-        (counter, "report_as", "counter"),
         (distribution, "report_as", "gauge"),
-        (counter, "prometheus_type", "counter"),
+        (distribution, "report_as", None),
         (m.sum, "prometheus_type", "summary"),
         (counter, "max_series", 0),
         (counter, "max_series", True),
@@ -175,6 +174,38 @@ def test_an_option_that_cannot_work_is_refused(options: Any, message: str) -> No
 def test_a_reporter_option_that_cannot_work_is_refused(define: Any, option: str, value: Any) -> None:
     with pytest.raises(InvalidValue, match=f"expected .*{option}.*got: "):
         define("a.b.c", reporter_options={option: value})
+
+
+MEANT_FOR = {
+    "buckets": ([10, 50], {distribution}),
+    "percentiles": ([0.99], {summary}),
+    "sampling_rate": (0.5, {summary, distribution}),
+    "max_samples": (100, {summary, distribution}),
+    "prometheus_type": ("gauge", {m.sum}),
+    "max_series": (10, set(KINDS)),
+    "nav": ("Labels", set(KINDS)),
+}
+
+
+@pytest.mark.parametrize("define", KINDS)
+@pytest.mark.parametrize("option", MEANT_FOR)
+def test_a_reporter_option_is_taken_where_it_means_something_and_refused_elsewhere(define: Any, option: str) -> None:
+    value, kinds = MEANT_FOR[option]
+    if define in kinds:
+        assert list(define("a.b.c", reporter_options={option: value}).reporter_options) == [option]
+        return
+
+    with pytest.raises(InvalidValue) as refusal:
+        define("a.b.c", reporter_options={option: value})
+
+    what = f"expected {option} only on a {' or '.join(k.__name__ for k in KINDS if k in kinds)}, not on a "
+    assert str(refusal.value) == f"{what}{define.__name__}, got: {value!r}"
+
+
+@pytest.mark.parametrize("define", [counter, last_value])
+def test_a_statsd_type_is_refused_on_what_has_but_one(define: Any) -> None:
+    with pytest.raises(InvalidValue, match="expected report_as only on a sum or summary or distribution, not on a"):
+        define("a.b.c", reporter_options={"report_as": "counter"})
 
 
 def test_options_of_other_reporters_are_kept() -> None:
@@ -217,7 +248,21 @@ def test_defaults_of_the_limits() -> None:
     assert (metric.max_series, metric.max_samples, metric.sampling_rate) == (2_000, 20_000, 1.0)
     assert metric.report_as is None
     assert not metric.is_monotonic
-    assert m.sum("a.b.c", reporter_options={"report_as": "counter"}).is_monotonic
+
+
+@pytest.mark.parametrize(
+    ("options", "is_monotonic"),
+    [
+        ({}, False),
+        ({"prometheus_type": "gauge"}, False),
+        ({"report_as": "counter"}, True),
+        ({"prometheus_type": "counter"}, True),
+        ({"report_as": "counter", "prometheus_type": "gauge"}, True),
+    ],
+)
+def test_a_sum_is_monotonic_when_it_says_that_it_is_a_counter(options: Any, is_monotonic: bool) -> None:
+    assert m.sum("a.b.c", reporter_options=options).is_monotonic is is_monotonic
+    assert not counter("a.b.c").is_monotonic
 
 
 @pytest.mark.parametrize("tag", ["labeler_id", "sample_id", "assignment_id"])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import MappingProxyType
 from typing import Any
 
 import gevent
@@ -236,6 +237,81 @@ def test_what_the_function_raises_goes_on(events: Kept) -> None:
         runtime.span("work", {}, work)
 
     assert events.names == ["start", "exception"]
+
+
+@pytest.mark.filterwarnings("error")  # a coroutine that nobody awaits would complain
+def test_a_coroutine_function_is_no_function_for_the_call(events: Kept) -> None:
+    async def work() -> Any:
+        return "result", {}
+
+    with pytest.raises(TypeError, match="got: <coroutine object"):
+        runtime.span("work", {}, work)
+
+    assert events.names == ["start", "exception"]
+
+
+# -- what a body might do to its span ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["metadata", "measurements"])
+@pytest.mark.parametrize("value", [7, "text", [1]])
+def test_what_is_no_mapping_is_refused_inside_the_span_and_ends_it_as_usual(
+    events: Kept, what: str, value: object
+) -> None:
+    with pytest.raises(InvalidValue, match=f"expected {what} to be a mapping, got: "), runtime.span("work") as current:
+        setattr(current, what, value)
+
+    assert events.names == ["start", "exception"]
+
+
+def test_metadata_and_measurements_may_be_set_as_a_whole(events: Kept) -> None:
+    with runtime.span("work", {"queue": "q1"}) as current:
+        current.metadata |= {"rows": 3}
+        current.measurements |= {"size": 7}
+    with runtime.span("work", {"queue": "q1"}) as current:
+        current.metadata = MappingProxyType({"rows": 4})  # type: ignore[assignment]
+        current.measurements = {"size": 8}
+
+    _, first, _, second = events
+    assert (first.metadata["queue"], first.metadata["rows"], first.measurements["size"]) == ("q1", 3, 7)
+    assert (second.metadata.keys(), second.measurements["size"]) == ({"rows", "telemetry_span_context"}, 8)
+
+
+@pytest.mark.parametrize("given", [{}, {"telemetry_span_context": "mine"}])
+@pytest.mark.parametrize("error", [None, LookupError("gone")])
+def test_start_and_end_carry_the_same_context_whatever_the_body_does_to_it(
+    events: Kept, given: dict[str, Any], error: Exception | None
+) -> None:
+    with contextlib.suppress(LookupError), runtime.span("work", given) as current:
+        current.metadata.clear()
+        if error is not None:
+            raise error
+    with contextlib.suppress(LookupError), runtime.span("work", given) as current:
+        current.metadata["telemetry_span_context"] = "another"
+        if error is not None:
+            raise error
+
+    first, first_end, second, second_end = (event.metadata["telemetry_span_context"] for event in events)
+    assert (first, second) == (first_end, second_end)
+    assert "another" not in (first, second)
+
+
+def test_a_span_is_used_once(events: Kept) -> None:
+    span = runtime.span("work")
+
+    with span:
+        with pytest.raises(InvalidValue, match="expected a span that has not begun, got: 'work'. Make one for each"):
+            span.__enter__()
+    with pytest.raises(InvalidValue), span:
+        pass
+
+    assert events.names == ["start", "stop"]
+
+
+@pytest.mark.parametrize("target", [5, None, dict])
+def test_only_a_function_is_decorated(target: Any) -> None:
+    with pytest.raises(InvalidValue, match="expected a function to put the span around, got: "):
+        runtime.span("work")(target)
 
 
 # -- the decorator -----------------------------------------------------------------------------------------------------

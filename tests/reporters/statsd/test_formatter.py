@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from actors._series import SeriesStore
@@ -228,6 +228,27 @@ def test_rounding_a_sum_loses_nothing_over_time() -> None:
         cursor.commit(delta)
 
     assert (gauge, counted) == (4, 4)
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6) | st.sampled_from([0.1, -0.1, 0.5, -0.5, 0.25]), st.booleans())))
+@example([(8187.5, True), (8.4314706936464, True)])  # 8195.9314706936464 - 8.4314706936464 is not 8187.5
+@example([(0.5, True), (0.1, False), (-0.1, False)])
+def test_the_gauge_of_a_sum_is_its_rounded_total_at_every_moment(steps: list[tuple[float, bool]]) -> None:
+    store = SeriesStore([SUM])
+    cursor = store.subscribe("test")
+    formatter = Standard()
+    gauge = 0
+
+    for value, is_sent in [*steps, (0.0, True)]:
+        store.update([Event("label.submit", {"n": value}, {}, 0)])
+        delta = cursor.collect()
+        if is_sent:
+            (found,) = delta.points
+            (line,) = lines(formatter, found)
+            assert line.split(":")[1][0] in "+-"
+            gauge += int(line.split(":")[1].removesuffix("|g"))
+            assert gauge == rounded(found.total)
+            cursor.commit(delta)
 
 
 def _fields(metric: Metric) -> dict[str, Any]:

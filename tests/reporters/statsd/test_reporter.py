@@ -363,7 +363,7 @@ def test_without_an_aggregator_a_flush_fails_and_is_counted(endpoint: Endpoint) 
     ("options", "message"),
     [
         ({"host": ""}, "expected host to be a host name or an address, got: ''"),
-        ({"host": None}, "expected host to be a host name or an address, got: None"),
+        ({"host": 7}, "expected host to be a host name or an address, got: 7"),
         ({"host": "http://x"}, "expected host to be a host name or an address"),
         ({"host": "a b"}, "expected host to be a host name or an address"),
         ({"host": "x" * 64 + ".com"}, "expected host to be a host name or an address"),
@@ -375,6 +375,12 @@ def test_without_an_aggregator_a_flush_fails_and_is_counted(endpoint: Endpoint) 
         ({"socket_path": 3}, "expected socket_path to be the path"),
         ({"socket_path": b"/x"}, "expected socket_path"),
         ({"socket_path": "/" + "x" * 200}, "expected socket_path of at most 107 bytes"),
+        (
+            {"socket_path": "/run/s", "host": "127.0.0.1"},
+            "expected no host beside socket_path, got: '127.0.0.1'. Leave out host=, or socket_path=",
+        ),
+        ({"socket_path": "/run/s", "port": 8125}, "expected no port beside socket_path, got: 8125"),
+        ({"socket_path": "/run/s", "reresolve_s": 60}, "expected no reresolve_s beside socket_path, got: 60"),
         ({"formatter": "graphite"}, "expected formatter to be 'datadog' or 'standard', got: 'graphite'"),
         ({"prefix": "app."}, "expected prefix to be a name without leading, trailing or double dots, got: 'app.'"),
         ({"prefix": None}, "expected prefix to be a name"),
@@ -402,7 +408,9 @@ def test_a_bad_option_is_refused_where_it_is_given(options: Any, message: str) -
 def test_defaults_are_those_of_the_transport() -> None:
     assert Statsd().mtu == 1432
     assert Statsd(socket_path="/run/statsd.sock").mtu == 8192
-    assert Statsd().endpoint == "127.0.0.1:8125"
+    assert Statsd().endpoint == Statsd(host=None, port=None).endpoint == "127.0.0.1:8125"
+    assert Statsd(host="::1").endpoint == "[::1]:8125"
+    assert Statsd().reresolve_s == 60
     assert repr(Statsd(socket_path="/run/statsd.sock")) == "Statsd('/run/statsd.sock', formatter='datadog')"
 
 
