@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from benchmarks import actors, emission, growth, isolation, metrics
+from benchmarks import actors, durable, emission, growth, isolation, metrics
 from benchmarks._measure import Row, Settings
 
 BENCHMARKS: dict[str, Callable[[Settings], list[Row]]] = {
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[Settings], list[Row]]] = {
     "ask": actors.asks,
     "restart": actors.restarts,
     "neighbours": isolation.neighbours,
+    "commit": durable.commits,
     "growth": growth.growth,
 }
 
