@@ -220,6 +220,19 @@ def test_what_is_forwarded_arrives_at_the_endpoint_beside(tmp_path: Path) -> Non
     assert summary["adds_up"] is True
 
 
+def test_a_spool_that_cannot_be_written_is_told_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = tmp_path / "config.toml"
+    config.write_text(f'[foundation]\nurl = "http://127.0.0.1:1/"\nspool = "{tmp_path}/file/spool"\n')
+
+    summary = summary_of(*SMALL, "--config", str(config))
+
+    (forwarded,) = summary["forwarded"]
+    assert forwarded["refused"] == accounts_of(summary)["foundation"]["handled"] > LABELS
+    assert forwarded["problem"] == f"cannot_open: [Errno 17] File exists: '{tmp_path}/file'"
+    assert summary["adds_up"] is True
+
+
 @pytest.mark.parametrize(("sent", "accepted"), [("hunter2", True), ("hunter3", False)])
 def test_an_endpoint_that_asks_for_a_token_gets_it_and_nobody_else_sees_it(
     tmp_path: Path, sent: str, accepted: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ from reporters.spool import Settlement, Spool
 from reporters.spool._recovery import Damaged, open_store
 from reporters.spool._wal import wal_damage
 from runtime.clock import FakeClock
+from runtime.testing import capture_events
 from tests.reporters.spool.conftest import MakeSpool, until
 
 PAYLOADS = [b"%06d" % number + b"x" * 300 for number in range(400)]
@@ -413,6 +415,42 @@ def test_a_full_disk_refuses_and_counts_and_is_used_again_when_there_is_room(sma
     assert spool.close()
 
 
+def test_what_a_full_disk_refused_is_told_once_and_the_reason_outlives_the_spool(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    spool = Spool(small_disk / "spool")
+    spool.start()
+    spool.commit(b"before it was full")
+    fill(ballast)
+
+    with capture_events("telemetry.spool.unavailable") as captured:
+        outcomes = [spool.put(b"x" * 100_000).wait(30) for _ in range(3)]
+    running = spool.statistics()
+    assert spool.flush(30)  # commits nothing, and proves nothing
+    assert spool.close(30)
+    closed = spool.statistics()
+
+    assert outcomes == [False, False, False]
+    assert (running.state, closed.state) == ("ready", "closed")
+    assert running.reason == closed.reason == "disk_full: database or disk is full"
+    assert [event.metadata["reason"] for event in captured.events] == [running.reason]
+
+
+def test_the_reason_is_gone_when_a_record_is_committed_again(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    spool = Spool(small_disk / "spool")
+    spool.start()
+    fill(ballast)
+    assert not spool.put(b"x" * 100_000).wait(30)
+    before = spool.statistics().reason
+
+    ballast.unlink()
+    spool.commit(b"x" * 100_000, timeout_s=30)
+
+    assert before
+    assert spool.statistics().reason == ""
+    assert spool.close(30)
+
+
 def test_a_disk_that_is_full_at_the_start_keeps_nobody_from_starting(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     fill(ballast)
@@ -445,8 +483,10 @@ if os.geteuid() == 0:
 os.chmod({parent!r}, 0o500)
 spool = Spool({directory!r}); spool.start()
 told = spool.statistics()
-print(json.dumps([told.state, told.reason, spool.offer(b"x"), dict(spool.statistics().classes["default"].refused)]))
+refused = spool.put(b"x").reason
 spool.close()
+closed = spool.statistics()
+print(json.dumps([told.state, told.reason, refused, dict(closed.classes["default"].refused), closed.reason]))
 os.chmod({parent!r}, 0o700)
 """
 
@@ -456,8 +496,11 @@ def test_a_read_only_directory_keeps_nobody_from_starting(reachable: Path) -> No
 
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
 
-    assert ended.stdout.startswith('["unavailable", "read_only: '), ended.stderr
-    assert ended.stdout.rstrip().endswith('false, {"unavailable": 1}]')
+    assert ended.returncode == 0, ended.stderr
+    state, reason, refused, counted, reason_at_the_end = json.loads(ended.stdout)
+    assert (state, counted) == ("unavailable", {"unavailable": 1})
+    assert reason.startswith("read_only: ")
+    assert refused == reason_at_the_end == reason
 
 
 def test_a_missing_directory_that_cannot_be_made_is_told(make_spool: MakeSpool) -> None:
