@@ -305,6 +305,20 @@ def test_a_directory_removed_under_a_running_spool_is_noticed_and_made_anew(
     assert spool.statistics().classes["default"].lost == 1
 
 
+def test_damage_is_an_event_with_the_reason_and_the_new_name(make_spool: MakeSpool, directory: Path) -> None:
+    abandoned(directory)
+    os.truncate(directory / "spool.db", 5 * 4096)
+
+    with capture_events("telemetry.spool.damaged") as captured:
+        spool = make_spool()
+
+    (event,) = captured.events
+    assert event.measurements == {"salvaged": spool.statistics().salvaged}
+    assert event.metadata["path"] == str(directory / "spool.db")
+    assert event.metadata["reason"]
+    assert Path(event.metadata["set_aside"]).name in set_aside(directory)
+
+
 def test_only_the_newest_damaged_files_are_kept(directory: Path) -> None:
     directory.mkdir(mode=0o700)
     for number in range(12):
