@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tenacity
 
-from reporters.delivery import Answer, RetryPolicy, Verdict
+from reporters.delivery import Answer, RetryPolicy, Verdict, wait_retry_after
 
 DOWN = Answer(Verdict.RETRY, "refused")
 
@@ -20,11 +20,18 @@ def test_the_default_waits_any_time_up_to_a_bound_that_doubles(failures: int, lo
     assert longest_s * 7 / 8 < max(waits) <= longest_s
 
 
-@pytest.mark.parametrize(("asked_s", "waits_s"), [(0.0, 0.0), (90.0, 90.0), (86_400.0, 3_600.0)])
+@pytest.mark.parametrize(("asked_s", "waits_s"), [(1.0, 1.0), (90.0, 90.0), (86_400.0, 3_600.0)])
 def test_the_default_waits_as_long_as_it_is_asked_to_and_at_most_an_hour(asked_s: float, waits_s: float) -> None:
     busy = Answer(Verdict.RETRY, "429", 429, retry_after_s=asked_s)
 
     assert RetryPolicy().delay_s(5, busy) == waits_s
+
+
+def test_who_asks_for_no_pause_is_left_alone_like_anybody_else() -> None:
+    policy = RetryPolicy(wait=wait_retry_after(tenacity.wait_exponential(multiplier=1, max=60)))
+    hurried = Answer(Verdict.RETRY, "503", 503, retry_after_s=0.0)
+
+    assert [policy.delay_s(failures, hurried) for failures in (1, 2, 3)] == [1, 2, 4]
 
 
 def test_by_default_no_number_of_attempts_is_too_many() -> None:
