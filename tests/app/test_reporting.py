@@ -12,19 +12,21 @@ import pytest
 import runtime
 from app.application import Anvil
 from app.config import AITraceConfig, Config, FoundationConfig
+from app.events import DECLARED
 from app.labeling.storage import Storage
 from app.listener import StatsdListener
 from app.replay import open_platform
 from reporters.aitrace import AITrace, LineageBatch
 from reporters.foundation import Foundation, MetricBatch
 from reporters.spool import ClassStatistics
+from runtime.testing import capture_events
 from supervisors import SupervisorRef
 from tests.reporters.aitrace.test_lineage import MANIFEST
 from tests.reporters.delivery.endpoint import Endpoint, answer, endpoint, silence
 from tests.reporters.spool.conftest import until
 
 EVENTS = 20
-BUSY = answer(503, b"", "Retry-After: 0")
+BUSY = answer(503, b"", "Retry-After: 1")
 
 
 @pytest.fixture
@@ -108,6 +110,23 @@ def test_an_endpoint_that_is_down_costs_nothing_but_time(anvil: Callable[[str], 
 
     assert [one.delivered for one in during] == [0, 0]
     assert [len(found) for found in arrived(there)] == [2 * EVENTS, 3 * EVENTS]
+
+
+def test_what_is_refused_for_good_is_told_and_kept(anvil: Callable[[str], Anvil]) -> None:
+    with endpoint(answer(404, b"no such tenant")) as there, capture_events("telemetry.delivery.*") as captured:
+        with anvil(there.url).running() as application:
+            assert isinstance(application, Anvil)
+            runtime.execute("anvil.agreement.low_score", {"value": 0.3}, {"dimension": "novelty"})
+            (told,) = captured.wait_for("telemetry.delivery.dead_letter", 1, 30)
+
+    assert told.measurements == {"count": 1}
+    assert told.metadata == {
+        "courier": "foundation metric",
+        "kind": "rejected",
+        "reason": "404 Said: no such tenant",
+    }
+    assert DECLARED.check(told) == []
+    assert both(application)[0].dead_lettered == {"rejected": 1}
 
 
 def test_a_hanging_endpoint_does_not_hold_up_the_end_and_the_next_run_delivers_the_rest(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from app.events import DECLARED
 from reporters.spool import Settlement, Spool
 from reporters.spool._recovery import Damaged, open_store
 from reporters.spool._wal import wal_damage
@@ -317,6 +318,7 @@ def test_damage_is_an_event_with_the_reason_and_the_new_name(make_spool: MakeSpo
     assert event.metadata["path"] == str(directory / "spool.db")
     assert event.metadata["reason"]
     assert Path(event.metadata["set_aside"]).name in set_aside(directory)
+    assert DECLARED.check(event) == []
 
 
 def test_only_the_newest_damaged_files_are_kept(directory: Path) -> None:
@@ -447,6 +449,7 @@ def test_what_a_full_disk_refused_is_told_once_and_the_reason_outlives_the_spool
     assert (running.state, closed.state) == ("ready", "closed")
     assert running.reason == closed.reason == "disk_full: database or disk is full"
     assert [event.metadata["reason"] for event in captured.events] == [running.reason]
+    assert DECLARED.check(captured.events[0]) == []
 
 
 def test_the_reason_is_gone_when_a_record_is_committed_again(small_disk: Path) -> None:
