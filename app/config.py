@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ import msgspec
 from app.events import DECLARED
 from runtime.config import TelemetryConfig, place
 from runtime.config import load as load_toml
-from runtime.errors import InvalidValue
+from runtime.errors import InvalidValue, expected
 
 DEFAULT = Path(__file__).with_name("config.toml")
 
@@ -53,18 +54,41 @@ class PrometheusConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9464
 
 
-class FoundationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[foundation]`: forward metrics to a URL, http(s) or file:; off without one."""
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
+class _EndpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an endpoint wants to know of us, by the names of environment variables: a file is no place for secrets.
+
+    `token_env` holds a token that is sent as `Authorization: Bearer …`; `headers_env` maps names of headers to the
+    variables that hold their values.
+    """
 
     url: _Text | None = None
+    token_env: str | None = None
+    headers_env: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        given = {f"headers_env.{name}": variable for name, variable in self.headers_env.items()}
+        for setting, variable in {"token_env": self.token_env, **given}.items():
+            if variable is not None and not _VARIABLE.fullmatch(variable):
+                # Not quoted: it may be the secret itself.
+                what = f"{setting} to be the name of an environment variable (A-Z, 0-9, _)"
+                raise expected(what, "another text", "The secret itself stays out of the file.")
+        if self.token_env is not None and "authorization" in map(str.lower, self.headers_env):
+            raise expected("either token_env or headers_env.Authorization", "both")
+
+
+class FoundationConfig(_EndpointConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[foundation]`: forward metrics to a URL, http(s) or file:; off without one."""
+
     spool: _Text = "var/spool/foundation"
 
 
-class AITraceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AITraceConfig(_EndpointConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[aitrace]`: write traces and lineage below a directory, or send the lineage to a URL; off without either."""
 
     directory: _Text | None = None
-    url: _Text | None = None
     spool: _Text = "var/spool/aitrace"
 
 

@@ -52,6 +52,29 @@ REPORTING: tuple[Declared, ...] = (
             "reason": str,
         },
     ),
+    Declared(
+        name="telemetry.delivery.circuit",
+        description="The way to an endpoint opened (it is left alone for a while) or closed (it answers again).",
+        measurements={"failures": "failures in a row", "wait_s": "s"},
+        metadata={"courier": str, "state": Literal["open", "closed"], "reason": str, "endpoint": str},
+    ),
+    Declared(
+        name="telemetry.delivery.dead_letter",
+        description="Records are not going to be delivered; they are kept, with the reason.",
+        measurements={"count": "records"},
+        metadata={"courier": str, "kind": str, "reason": str},
+    ),
+    Declared(
+        name="telemetry.spool.damaged",
+        description="A spool's file was damaged and renamed; what could be read goes on in a new one.",
+        measurements={"salvaged": "records"},
+        metadata={"path": str, "reason": str, "set_aside": str},
+    ),
+    Declared(
+        name="telemetry.spool.unavailable",
+        description="A spool cannot take records, and refuses them until it can: once per reason.",
+        metadata={"path": str, "reason": str},
+    ),
 )
 
 PARTS: tuple[tuple[str, tuple[Declared, ...]], ...] = (

@@ -142,7 +142,9 @@ def _forwarded(reporter: Foundation | AITrace) -> summary.Forwarded:
     spool = found.outbox.spool
     classes = [] if spool is None else list(spool.classes.values())
     troubles = [courier.circuit.reason for courier in found.outbox.couriers.values() if courier.circuit.failures]
-    troubles += [reason for one in classes for reason in one.refused]
+    troubles += (
+        [spool.reason] if spool is not None and spool.reason else [why for one in classes for why in one.refused]
+    )
     return summary.Forwarded(
         reporter=found.name,
         endpoint=reporter.endpoint,

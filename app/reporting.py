@@ -6,13 +6,15 @@ stops first, so that its last flush does not have to share the time to stop with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.config import Config
+from app.config import AITraceConfig, Config, FoundationConfig
 from reporters import Prometheus, Statsd
 from reporters.aitrace import AITrace
+from reporters.delivery import Secret
 from reporters.foundation import Foundation
 from runtime.errors import InvalidValue
 from runtime.metrics import Metric
@@ -46,11 +48,13 @@ def declare(
     statsd: tuple[str, int] | None = None,
     metrics: Iterable[Metric] = (),
     span_prefixes: Iterable[str] = (),
+    environ: Mapping[str, str] = os.environ,
 ) -> Reporters:
     """Declare the reporters of a configuration; `statsd` wins over the address that it names.
 
-    `metrics`: of which those marked for it are forwarded to Foundation. Raises InvalidValue with the table that is to
-    blame, MissingExtra where a library is not installed.
+    `metrics`: of which those marked for it are forwarded to Foundation. `environ`: where the secrets are that the
+    configuration names. Raises InvalidValue with the table that is to blame, MissingExtra where a library is not
+    installed.
     """
     host, port = statsd or config.statsd.address or _LOCAL
     prometheus, foundation, aitrace = config.prometheus, config.foundation, config.aitrace
@@ -68,17 +72,43 @@ def declare(
         served = Prometheus(port=prometheus.port) if prometheus.enabled else None
     with _blaming("foundation"):
         forwarding = (
-            Foundation(foundation.url, spool=foundation.spool, metrics=metrics, span_prefixes=span_prefixes)
+            Foundation(
+                foundation.url,
+                headers=_headers(foundation, environ),
+                spool=foundation.spool,
+                metrics=metrics,
+                span_prefixes=span_prefixes,
+            )
             if foundation.url is not None
             else None
         )
     with _blaming("aitrace"):
         registering = (
-            AITrace(aitrace.directory or "var/aitrace", url=aitrace.url, spool=aitrace.spool)
+            AITrace(
+                aitrace.directory or "var/aitrace",
+                url=aitrace.url,
+                headers=_headers(aitrace, environ),
+                spool=aitrace.spool,
+            )
             if aitrace.directory is not None or aitrace.url is not None
             else None
         )
     return Reporters(made, served, forwarding, registering)
+
+
+def _headers(about: FoundationConfig | AITraceConfig, environ: Mapping[str, str]) -> dict[str, Secret]:
+    """Take what an endpoint wants from the environment. Errors: InvalidValue, which names variables and no values."""
+    headers = {name: Secret(_value(environ, variable)) for name, variable in about.headers_env.items()}
+    if about.token_env is not None:
+        headers["Authorization"] = Secret(f"Bearer {_value(environ, about.token_env)}")
+    return headers
+
+
+def _value(environ: Mapping[str, str], variable: str) -> str:
+    value = environ.get(variable)
+    if not value:
+        raise InvalidValue(f"expected the environment variable {variable} to be set, got: nothing")
+    return value
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 It plays the part of another machine: nothing of the runtime runs in it. It says what came, in a line per batch. A body
 that does not validate is refused with the reason (400), as a real endpoint would; an event that comes again with the
 same content is counted as a duplicate, one that comes again with other content is refused (409). `GET /` answers what
-has come so far as JSON. With `--fail` it misbehaves on purpose, so that one can watch the reporters try again.
+has come so far as JSON. With `--fail` it misbehaves on purpose, so that one can watch the reporters try again; with
+`--token-env` it refuses (401) whoever does not send the token that this environment variable holds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import hmac
 import math
+import os
 import random
 import sys
 import threading
@@ -25,6 +28,7 @@ from typing import IO, Any
 import msgspec
 
 from reporters.aitrace import LineageBatch
+from reporters.delivery import Secret
 from reporters.foundation import MetricBatch
 
 BODY_LIMIT_BYTES = 16 << 20
@@ -49,6 +53,7 @@ class Received(msgspec.Struct, frozen=True):
     duplicates: int
     conflicts: int
     invalid: int
+    unauthorized: int
     failed_on_purpose: int
     names: dict[str, int]
 
@@ -57,7 +62,8 @@ class Sink:
     """Check bodies and count what is in them. Any thread may call `receive`.
 
     `fail`: the share of requests to answer with 503, by chance. `journal`: gets one JSON line per event that arrives,
-    {id, digest, name, key}, before the request is answered. `show` is told each batch in words.
+    {id, digest, name, key}, before the request is answered. `show` is told each batch in words. `token`: what has to
+    come as a bearer token; None: anybody may send.
 
     >>> sink = Sink()
     >>> sink.receive(b"{}")
@@ -73,20 +79,27 @@ class Sink:
         journal: IO[bytes] | None = None,
         show: Callable[[str], None] = lambda text: None,
         seed: int | None = None,
+        token: Secret | None = None,
     ) -> None:
         self._fail = fail
         self._random = random.Random(seed)
         self._journal = journal
         self._show = show
+        self._authorization = None if token is None else f"Bearer {token.reveal()}".encode()
         self._lock = threading.Lock()
         self._digests: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._names: Counter[str] = Counter()
 
-    def receive(self, body: bytes, encoding: str = "") -> dict[str, int]:
+    def receive(self, body: bytes, encoding: str = "", authorization: str = "") -> dict[str, int]:
         """Take a body, packed with "gzip" or not; answer what it brought. Errors: Refused."""
         with self._lock:
             self._counts["requests"] += 1
+            if self._authorization is not None and not hmac.compare_digest(
+                authorization.encode("utf-8", "replace"), self._authorization
+            ):
+                self._counts["unauthorized"] += 1
+                raise Refused(401, "expected the bearer token of this endpoint, got: another or none")
             if self._random.random() < self._fail:
                 self._counts["failed_on_purpose"] += 1
                 raise Refused(503, "failing on purpose")
@@ -157,7 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) < length:
             raise ConnectionAbortedError("the client went away in the middle of its request")
         try:
-            return self._answer(202, self.server.sink.receive(body, self.headers.get("Content-Encoding", "")))
+            headers = (self.headers.get(name, "") for name in ("Content-Encoding", "Authorization"))
+            return self._answer(202, self.server.sink.receive(body, *headers))
         except Refused as refused:
             return self._answer(refused.status, {"error": str(refused)})
 
@@ -184,6 +198,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", type=_port, default=DEFAULT_PORT, help="where to listen on 127.0.0.1; 0: any free port"
     )
     parser.add_argument("--fail", type=_share, default=0.0, metavar="F", help="share of requests to answer with 503")
+    parser.add_argument(
+        "--token-env",
+        type=_token,
+        metavar="NAME",
+        help="refuse requests without the bearer token that is in this environment variable",
+    )
     parser.add_argument("--journal", type=Path, metavar="FILE", help="append a JSON line per event that arrives")
     parser.add_argument("--quiet", action="store_true", help="say only the address and, at the end, the sums")
 
@@ -195,7 +215,7 @@ def run(args: argparse.Namespace) -> int:
     cannot be had.
     """
     journal = args.journal.open("ab") if args.journal else None
-    sink = Sink(args.fail, journal, (lambda text: None) if args.quiet else _say)
+    sink = Sink(args.fail, journal, (lambda text: None) if args.quiet else _say, token=args.token_env)
     with _Server(("127.0.0.1", args.port), _Handler) as server:
         server.sink = sink
         _say(f"listening at http://127.0.0.1:{server.server_port}/")
@@ -249,6 +269,13 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 65_536):
         raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got: {text!r}")
     return int(text)
+
+
+def _token(variable: str) -> Secret:
+    value = os.environ.get(variable)
+    if not value:
+        raise argparse.ArgumentTypeError(f"expected the environment variable {variable} to be set, got: nothing")
+    return Secret(value)
 
 
 def _share(text: str) -> float:

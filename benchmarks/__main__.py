@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from benchmarks import actors, emission, growth, isolation, metrics, overload
+from benchmarks import actors, durable, emission, growth, isolation, metrics, overload
 from benchmarks._measure import Row, Settings
 
 BENCHMARKS: dict[str, Callable[[Settings], list[Row]]] = {
@@ -28,7 +28,11 @@ BENCHMARKS: dict[str, Callable[[Settings], list[Row]]] = {
     "restart": actors.restarts,
     "million": actors.million,
     "neighbours": isolation.neighbours,
+<<<<<<< HEAD
     "overload": overload.overload,
+=======
+    "commit": durable.commits,
+>>>>>>> e37b30aae473b3e7befed79a167b8a3644ef47eb
     "growth": growth.growth,
 }
 

@@ -1,8 +1,10 @@
 """The public lineage_ir records, as types, and how they are made of an export's manifest.
 
-Whoever receives them validates with the same types. All ids are UUIDs made from the original ids (version 5, one
-namespace), and times come from the manifest, so that registering the same export again makes the same records, byte for
-byte; the original ids are kept in the metadata. Pure functions: nothing is read, nothing is sent.
+Whoever receives them validates with the same types. Artifacts and edges have UUIDs made from the original ids (version
+5, one namespace), which are kept in the metadata; an event that brings one has a UUID made of all that it says. Times
+come from the manifest, so that registering the same export again makes the same records, byte for byte; and where the
+manifest has none, a later event about the same artifact, never another content under the same id. Pure functions:
+nothing is read, nothing is sent.
 """
 
 from __future__ import annotations
@@ -177,9 +179,11 @@ def lineage_events(
         created_at=when,
     )
     common = {"trace_id": trace_id, "span_id": span_id, "occurred_at": when, "source": SOURCE, "source_ref": export_id}
-    events: list[LineageEvent] = [
-        ArtifactEvent(id=_made_of("event", "artifact", export_id), payload=artifact, **common)  # type: ignore[arg-type]
-    ]
+
+    def event_id(payload: Artifact | Edge) -> uuid.UUID:
+        return _made_of("event", msgspec.json.encode((common, payload)).decode())
+
+    events: list[LineageEvent] = [ArtifactEvent(id=event_id(artifact), payload=artifact, **common)]  # type: ignore[arg-type]
     for upstream in described["lineage"]["upstream"]:
         kind, original = upstream["type"], upstream["id"]
         edge = Edge(
@@ -192,8 +196,7 @@ def lineage_events(
             relationship="derived_from",
             metadata={"source_original_id": original, "target_original_id": export_id},
         )
-        event_id = _made_of("event", "edge", kind, original, export_id)
-        events.append(EdgeEvent(id=event_id, payload=edge, **common))  # type: ignore[arg-type]
+        events.append(EdgeEvent(id=event_id(edge), payload=edge, **common))  # type: ignore[arg-type]
     return events
 
 

@@ -92,6 +92,8 @@ class AITrace(DurableDeclaration):
     ) -> None:
         if not isinstance(dir, str | os.PathLike):
             raise expected("dir to be a path", dir)
+        if url is None and headers:
+            raise expected("headers together with a url to send them to", "no url")
         self._collector = TraceCollector(traces)
         self._collector_lock = _native.allocate_lock()
         super().__init__(

@@ -266,7 +266,7 @@ class Courier:
 
     def _judge(self, lease: Lease, answer: Answer) -> Settlement:
         """Decide what becomes of the records, and of the batches to come."""
-        before = self._circuit.state
+        was_closed = self._circuit.state == "closed"
         settlement = Settlement()
         if answer.verdict is Verdict.RETRY:
             self._circuit.failed(answer.reason, self._retry.delay_s(self._circuit.failures + 1, answer))
@@ -282,7 +282,8 @@ class Courier:
             else:
                 kind = "too_large" if answer.verdict is Verdict.SPLIT else "rejected"
                 settlement = self._bury(lease.records, kind, answer)
-        self._report_circuit(before)
+        if was_closed != (self._circuit.state == "closed"):
+            self._report_circuit()
         return settlement
 
     def _bury(self, records: Sequence[Record], kind: str, answer: Answer) -> Settlement:
@@ -330,13 +331,12 @@ class Courier:
         except Exception:  # noqa: BLE001 - the records are settled whatever the listener does
             logger.exception("courier {}: a listener failed", self.name)
 
-    def _report_circuit(self, before: str) -> None:
+    def _report_circuit(self) -> None:
         now = self._circuit.statistics()
-        if now.state == before or ("half_open" in (now.state, before) and now.state != "closed"):
-            return
-        logger.info("courier {}: the circuit is {} ({})", self.name, now.state, now.reason)
+        state = "closed" if now.state == "closed" else "open"
+        logger.info("courier {}: the circuit is {} ({})", self.name, state, now.reason)
         runtime.execute(
             "telemetry.delivery.circuit",
             {"failures": now.failures, "wait_s": now.wait_s},
-            {"courier": self.name, "state": now.state, "reason": now.reason, "endpoint": str(self._transport)},
+            {"courier": self.name, "state": state, "reason": now.reason, "endpoint": str(self._transport)},
         )

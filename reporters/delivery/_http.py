@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import http.client
 import os
+import re
 import ssl
 import zlib
 from collections.abc import Mapping
@@ -26,6 +27,9 @@ from runtime.errors import expected
 RESPONSE_LIMIT = 4 << 20
 """How much of a response is read, and how much it may grow to when unpacked: 4 MiB."""
 
+_OWN_HEADER = re.compile(
+    "accept-encoding|connection|content-.*|host|idempotency-key|transfer-encoding|user-agent", re.IGNORECASE
+)
 _READ = 64 << 10
 _EXCERPT = 200
 _GZIP = 31  # zlib's word for: with a gzip header
@@ -34,8 +38,9 @@ _GZIP = 31  # zlib's word for: with a gzip header
 class HttpTransport:
     """POST bodies to a URL.
 
-    url: http or https, without credentials in it (use a header).
+    url: http or https, ASCII, without credentials in it (use a header).
     headers: sent with each request; values of names that look secret print masked, and any value may be a `Secret`.
+        Those that the transport sets itself are refused.
     timeout_s: for the whole exchange, from resolving the name to the last byte. Default 10 s.
     compress: gzip the body. Default True.
     ca_file: certificates to trust instead of the system's. TLS is always verified.
@@ -58,10 +63,13 @@ class HttpTransport:
         try:
             parts = urlsplit(url)
             port = parts.port
+            (parts.hostname or "").encode("idna")  # the resolver would not take it later
         except ValueError as error:
             raise expected("a URL", url, str(error)) from None
         if parts.scheme not in ("http", "https") or not parts.hostname or any(c <= " " or c == "\x7f" for c in url):
             raise expected("an http or https URL with a host", url)
+        if not url.isascii():
+            raise expected("a URL of ASCII characters", url, "Write others as %XX, in a host name as xn--….")
         if parts.username is not None or parts.password is not None:
             raise expected("a URL without credentials", masked_url(parts._replace(netloc="***")), "Use a header.")
         if not timeout_s > 0:
@@ -71,6 +79,9 @@ class HttpTransport:
         self._port = port or (443 if parts.scheme == "https" else 80)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._headers = checked_headers(headers or {})
+        for name in self._headers:
+            if _OWN_HEADER.fullmatch(name):
+                raise expected("headers other than those that each request has already", name)
         self._timeout_s = timeout_s
         self._compress = compress
         self._content_type = content_type
@@ -134,9 +145,17 @@ class HttpTransport:
         verdict = verdict_of(response.status)
         reason = f"{response.status} {response.reason}".strip()
         if verdict is not Verdict.DELIVERED and text:
-            reason += ": " + text[:_EXCERPT].decode("utf-8", "replace")
+            reason += ": " + self._excerpt(text)
         wait_s = retry_after_s(response.getheader("Retry-After"), self._clock.system_ns())
         return Answer(verdict, reason, response.status, wait_s, text, truncated)
+
+    def _excerpt(self, text: bytes) -> str:
+        """Return the beginning of an answer, fit for logs."""
+        words = text[:_READ].decode("utf-8", "replace")
+        for value in self._headers.values():
+            if isinstance(value, Secret):
+                words = value.masked_in(words)
+        return words[:_EXCERPT]
 
 
 def _read_capped(response: http.client.HTTPResponse) -> tuple[bytes, bool]:

@@ -18,7 +18,10 @@ _RETRYING = tenacity.Retrying()
 
 
 class wait_retry_after(wait_base):
-    """Wait as long as the endpoint asked for, at most `max` seconds; as `otherwise` says when it did not ask."""
+    """Wait as long as the endpoint asked for, at most `max` seconds; as `otherwise` says when it did not ask.
+
+    Zero, or a moment that has passed by our clock, asks for nothing: it must not make us ask without a pause.
+    """
 
     def __init__(self, otherwise: wait_base, max: float = 3_600.0) -> None:
         self.otherwise = otherwise
@@ -26,7 +29,7 @@ class wait_retry_after(wait_base):
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         answer = None if retry_state.outcome is None else retry_state.outcome.result()
-        if isinstance(answer, Answer) and answer.retry_after_s is not None:
+        if isinstance(answer, Answer) and answer.retry_after_s:
             return min(answer.retry_after_s, self.max)
         return self.otherwise(retry_state)
 

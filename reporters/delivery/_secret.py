@@ -34,6 +34,15 @@ class Secret:
         """Return the text itself."""
         return self._text
 
+    def masked_in(self, text: str) -> str:
+        """Return somebody else's text without this one in it: an endpoint may quote what it did not like.
+
+        >>> Secret("Bearer 0123456789").masked_in("unknown token 0123456789")
+        'unknown token ***'
+        """
+        word = self._text.rpartition(" ")[2]  # what follows "Bearer", or all of it
+        return text.replace(word, "***") if word else text
+
     def __repr__(self) -> str:
         return "Secret('***')"
 
@@ -44,15 +53,19 @@ class Secret:
 def checked_headers(headers: Mapping[str, str | Secret]) -> dict[str, str | Secret]:
     """Check header names and values; values of names that look secret become secrets.
 
-    Errors: InvalidValue, which never quotes a value.
+    Errors: InvalidValue, which never quotes a value. A name may come once, whatever its case.
 
     >>> checked_headers({"X-Api-Key": "0123456789", "X-Site": "lab"})
     {'X-Api-Key': Secret('***'), 'X-Site': 'lab'}
     """
     checked: dict[str, str | Secret] = {}
+    seen: set[str] = set()
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.match(name):
             raise expected("a header name of letters, digits and -_.", name)
+        if name.lower() in seen:
+            raise expected("each header once", name)
+        seen.add(name.lower())
         text = value.reveal() if isinstance(value, Secret) else value
         if not isinstance(text, str) or _FORBIDDEN.search(text) or not text.isascii():
             raise expected(f"the header {name} to be ASCII text without CR, LF or control characters", "another value")

@@ -39,7 +39,7 @@ class Foundation(DurableDeclaration):
     """Declare the Foundation reporter, as a child of an application or supervisor.
 
     - `url`: http(s) of the endpoint, or `file:path` for lines that the crucible_telemetry reader loads.
-    - `headers`: of each request; secrets print masked. `ca_file`, `timeout_s`: see `HttpTransport`.
+    - `headers`: of each request; secrets print masked. None for a file. `ca_file`, `timeout_s`: see `HttpTransport`.
     - `spool`: directory of its own, created with mode 0700. Default "var/spool/foundation".
     - `metrics`: definitions of which those marked `"foundation.forward": True` are forwarded as well.
     - `forward`: definitions that are forwarded in any case; default: submissions, low scores, exports (ADR-008).
@@ -86,6 +86,8 @@ class Foundation(DurableDeclaration):
         self._source = source
         self._run_id = run_id or source
         path = _path(url)
+        if path is not None and headers:
+            raise expected("headers for an http or https URL", url, "A file takes none.")
 
         def transport() -> Transport:
             if path is not None:

@@ -39,17 +39,20 @@ class Ledger:
 
     @property
     def reason(self) -> str:
-        """Why the state is what it is; "" when all is well."""
+        """What is wrong, until a record is committed again; "" when all is well."""
         return self._reason
 
     def become(self, state: State, reason: str = "") -> None:
-        """Enter a state; from now on `offer` decides by it. "closed" is the last one, and has no reason of its own."""
+        """Enter a state; from now on `offer` decides by it. "closed" is the last one, and keeps the last reason."""
         with self._lock:
-            if self._state == "closed":
-                return
-            if state == "closed" and self._state == "unavailable":
-                reason = self._reason
-            self._state, self._reason = state, reason
+            if state != "closed":
+                self._reason = reason
+            if self._state != "closed":
+                self._state = state
+
+    def in_words(self, refusal: str) -> str:
+        """Say to whoever was refused all that there is to say."""
+        return self._reason or refusal if refusal == "unavailable" else refusal
 
     def offer(self, name: str, size: int) -> str:
         """Count a record that is offered; answer "" when it may join the backlog, else why it is refused."""
@@ -81,13 +84,20 @@ class Ledger:
 
     def commit(
         self, taken: Iterable[tuple[str, int]], changes: Changes, usage: Mapping[str, Usage], dead_letters: int
-    ) -> None:
-        """Post a transaction: the records (class, size) it took from the backlog, and what it did."""
+    ) -> bool:
+        """Post a transaction: the records (class, size) it took from the backlog, and what it did.
+
+        True when it brought records, which also proves that what was wrong no longer is.
+        """
+        brought = any(what in ("committed", "revived") for _, what in changes)
         with self._lock:
             self._take(taken)
             self._counts.update(changes)
             self._publish(usage, dead_letters)
             self._totals["commits"] += 1
+            if brought and self._state == "ready":
+                self._reason = ""
+        return brought
 
     def fail(self, taken: Iterable[tuple[str, int]], reason: str) -> None:
         """Post records that were taken from the backlog and could not be committed."""

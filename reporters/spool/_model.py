@@ -144,8 +144,9 @@ class ClassStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpoolStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Say how a spool does; `reason` is "" unless something is wrong.
+    """Say how a spool does.
 
+    `reason` says what is wrong, or was when the spool was closed; it is "" again once a record has been committed.
     `set_aside` counts damaged files, `salvaged` the records read back from them, `commits` transactions; `dead_letters`
     are those stored now, `dead_discarded` those that made room for newer ones.
     """

@@ -37,7 +37,7 @@ from runtime.errors import AlreadyStarted, BeamstalkError, expected
 
 _CALL_S = 30.0
 _SQLITE = (3, 37)  # strict tables
-_ID = re.compile(r"[ -~]{1,200}")
+_ID = re.compile(r"[ -~]{1,200}")  # printable ASCII
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -135,7 +135,7 @@ class Spool:
         self._pid = os.getpid()
         if self.owner:
             _succeed(self)
-        self._ledger.become("opening", "opening")
+        self._ledger.become("opening")
         self._writer.start(timeout_s)
 
     def close(self, timeout_s: float = 5.0) -> bool:
@@ -170,7 +170,7 @@ class Spool:
         ticket = Ticket(id or "")
         refusal = self._put(payload, id, record_class, ticket)
         if refusal:
-            ticket.complete("refused", refusal)
+            ticket.complete("refused", self._ledger.in_words(refusal))
         return ticket
 
     def commit(self, payload: bytes, *, id: str | None = None, record_class: str = "", timeout_s: float = 5.0) -> str:
@@ -193,9 +193,7 @@ class Spool:
             raise expected(f"record_class to be one of {', '.join(self._classes)}", record_class)
         if not isinstance(payload, bytes):
             raise expected("payload to be bytes", payload)
-        if record_id is not None and not (
-            0 < len(record_id) <= 200 and record_id.isascii() and record_id.isprintable()
-        ):
+        if record_id is not None and not _ID.fullmatch(record_id):
             raise expected("id to be 1 to 200 printable ASCII characters", record_id)
         if len(payload) > self._max_record_bytes:
             self._ledger.refuse(name, "too_large")

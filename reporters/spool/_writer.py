@@ -173,10 +173,11 @@ class Writer:
         return changes
 
     def _tell(self, store: Store, jobs: Sequence[Job], changes: Changes) -> None:
-        self._ledger.commit([one for job in jobs for one in job.taken], changes, store.usage, store.dead_letters)
+        taken = [one for job in jobs for one in job.taken]
+        brought = self._ledger.commit(taken, changes, store.usage, store.dead_letters)
         for job in jobs:
             job.done()
-        if any(what in ("committed", "revived") for _, what in changes):
+        if brought:
             for listener in self.listeners:
                 try:
                     listener()
@@ -201,7 +202,7 @@ class Writer:
             return current
         reason = _reason(error)
         if reason in _PASSING or not isinstance(error, OSError | sqlite3.Error):
-            logger.warning("spool {}: {} ({})", self._directory, reason, error)
+            self._ledger.become("ready", self._complaint(error))
             self._refuse(jobs, reason)
             return store
         self._part_from(store)
@@ -223,7 +224,7 @@ class Writer:
 
     def _refuse(self, jobs: Sequence[Job], reason: str) -> None:
         """Count jobs by a word, and tell them all there is to say."""
-        told = self._ledger.reason if reason == "unavailable" else reason
+        told = self._ledger.in_words(reason)
         for job in jobs:
             self._ledger.fail(job.taken, reason)
             job.fail(told)
@@ -261,16 +262,20 @@ class Writer:
         return store
 
     def _give_up(self, error: Exception) -> None:
-        """Serve nobody for a while, and say so once."""
+        """Serve nobody for a while."""
         self._release_claim()
-        reason = f"{_reason(error)}: {error}"
-        if self._ledger.reason != reason:
-            logger.error("spool {} is unavailable: {}", self._directory, reason)
-            runtime.execute("telemetry.spool.unavailable", {}, {"path": str(self._path), "reason": reason})
-        self._ledger.become("unavailable", reason)
+        self._ledger.become("unavailable", self._complaint(error))
         delay_s = _REOPEN_S[min(self._failures, len(_REOPEN_S) - 1)]
         self._failures += 1
         self._reopen_at_ns = self._clock.monotonic_ns() + int(delay_s * 1e9)
+
+    def _complaint(self, error: Exception) -> str:
+        """Put trouble into words; when it is news, say so."""
+        reason = f"{_reason(error)}: {error}"
+        if self._ledger.reason != reason:
+            logger.error("spool {} cannot take records: {}", self._directory, reason)
+            runtime.execute("telemetry.spool.unavailable", {}, {"path": str(self._path), "reason": reason})
+        return reason
 
     def _part_from(self, store: Store) -> None:
         assert self._claim is not None

@@ -35,6 +35,8 @@ def test_what_the_shipped_file_proposes_in_comments_can_be_switched_on(tmp_path:
     assert config.statsd.global_tags == {"env": "development"}
     assert config.foundation.url == config.aitrace.url == "http://127.0.0.1:4319/"
     assert config.aitrace.directory == "var/aitrace"
+    assert (config.foundation.token_env, config.aitrace.token_env) == ("FOUNDATION_TOKEN", "AITRACE_TOKEN")
+    assert config.foundation.headers_env == {"X-Tenant": "FOUNDATION_TENANT"}
 
 
 @pytest.mark.parametrize(
@@ -95,3 +97,60 @@ def test_what_a_reporter_does_not_take_is_said_with_its_table(tmp_path: Path, te
 
     with pytest.raises(InvalidValue, match=sentence):
         declare(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('token_env = "Bearer hunter2"', "expected token_env to be the name of an environment variable"),
+        (
+            'headers_env = { X-Api-Key = "hunter2" }',
+            "expected headers_env.X-Api-Key to be the name of an environment v",
+        ),
+        ('token_env = "A"\nheaders_env = { authorization = "B" }', "expected either token_env or headers_env.Authoriz"),
+        ("token_env = 7", "expected a string at foundation.token_env, got: 7"),
+    ],
+)
+def test_what_is_no_name_of_a_variable_is_refused_and_not_quoted(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'[foundation]\nurl = "http://127.0.0.1:1/"\n{text}')
+
+    with pytest.raises(InvalidValue) as caught:
+        load(file)
+
+    assert str(caught.value).startswith(f"{file}: {sentence}")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("table", ["foundation", "aitrace"])
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({}, "expected the environment variable ANVIL_TOKEN to be set, got: nothing (at {})"),
+        ({"ANVIL_TOKEN": ""}, "expected the environment variable ANVIL_TOKEN to be set, got: nothing (at {})"),
+        (
+            {"ANVIL_TOKEN": "hunter2\r\nX-Evil: 1"},
+            "expected the header Authorization to be ASCII text without CR, LF or control characters, "
+            "got: 'another value' (at {})",
+        ),
+    ],
+)
+def test_a_variable_that_cannot_be_sent_is_told_with_its_table_and_not_quoted(
+    tmp_path: Path, table: str, environ: dict[str, str], sentence: str
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'[{table}]\nurl = "http://127.0.0.1:1/"\ntoken_env = "ANVIL_TOKEN"')
+
+    with pytest.raises(InvalidValue) as caught:
+        declare(load(file), environ=environ)
+
+    assert str(caught.value) == sentence.format(table)
+
+
+def test_a_token_for_a_file_means_nothing_and_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    for table in ('[foundation]\nurl = "file:f.jsonl"', '[aitrace]\ndirectory = "traces"'):
+        file.write_text(f'{table}\ntoken_env = "ANVIL_TOKEN"')
+
+        with pytest.raises(InvalidValue, match="expected headers"):
+            declare(load(file), environ={"ANVIL_TOKEN": "hunter2"})

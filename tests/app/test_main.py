@@ -61,15 +61,15 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    with start(*arguments) as process:
+def run(*arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    with start(*arguments, **options) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
-def summary_of(*arguments: str, code: int = 0) -> dict[str, Any]:
-    done = run(*arguments, code=code)
+def summary_of(*arguments: str, code: int = 0, **options: Any) -> dict[str, Any]:
+    done = run(*arguments, code=code, **options)
     assert done.stderr == ""
     summary: dict[str, Any] = msgspec.json.decode(done.stdout)
     return summary
@@ -220,9 +220,58 @@ def test_what_is_forwarded_arrives_at_the_endpoint_beside(tmp_path: Path) -> Non
     assert summary["adds_up"] is True
 
 
+def test_a_spool_that_cannot_be_written_is_told_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = tmp_path / "config.toml"
+    config.write_text(f'[foundation]\nurl = "http://127.0.0.1:1/"\nspool = "{tmp_path}/file/spool"\n')
+
+    summary = summary_of(*SMALL, "--config", str(config))
+
+    (forwarded,) = summary["forwarded"]
+    assert forwarded["refused"] == accounts_of(summary)["foundation"]["handled"] > LABELS
+    assert forwarded["problem"] == f"cannot_open: [Errno 17] File exists: '{tmp_path}/file'"
+    assert summary["adds_up"] is True
+
+
+@pytest.mark.parametrize(("sent", "accepted"), [("hunter2", True), ("hunter3", False)])
+def test_an_endpoint_that_asks_for_a_token_gets_it_and_nobody_else_sees_it(
+    tmp_path: Path, sent: str, accepted: bool
+) -> None:
+    config, log = tmp_path / "config.toml", tmp_path / "log"
+    environ = {**os.environ, "ANVIL_TOKEN": sent}
+    with start("--sink", "--port", "0", "--token-env", "TOKEN", env={**os.environ, "TOKEN": "hunter2"}) as endpoint:
+        assert endpoint.stdout is not None
+        url = endpoint.stdout.readline().removeprefix("listening at ").strip()
+        config.write_text(
+            f'[foundation]\nurl = "{url}"\ntoken_env = "ANVIL_TOKEN"\nspool = "{tmp_path}/f"\n'
+            f'[aitrace]\nurl = "{url}"\ntoken_env = "ANVIL_TOKEN"\nspool = "{tmp_path}/a"\n'
+            f'directory = "{tmp_path}/aitrace"\n'
+        )
+
+        # Two seconds, so that the first batch goes out long before the end.
+        done = run(*SMALL, "--rate", "150", "--config", str(config), "--log", str(log), env=environ)
+        endpoint.send_signal(signal.SIGINT)
+        out, err = endpoint.communicate(timeout=60)
+
+    received, summary = msgspec.json.decode(out.splitlines()[-1]), msgspec.json.decode(done.stdout)
+    lineage, metrics = summary["forwarded"]
+    assert (received["unauthorized"] == 0, received["events"] > 0) == (accepted, accepted)
+    assert received["requests"] > 0
+    assert (metrics["delivered"] > 0, metrics["dead"] > 0) == (accepted, not accepted)
+    assert lineage["delivered"] + lineage["dead"] + lineage["waiting"] == 2 * len(summary["exports"])
+    assert lineage["dead"] == 0 or not accepted
+    assert "hunter" not in f"{done.stdout}{done.stderr}{out}{err}{log.read_text()}"
+    assert ("401 Unauthorized" in log.read_text()) is not accepted
+    assert summary["adds_up"] is True
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        (
+            '[foundation]\nurl = "http://h/"\ntoken_env = "NOT_SET"',
+            "expected the environment variable NOT_SET to be set",
+        ),
         ("[statds]", "expected one of telemetry, statsd, prometheus, foundation, aitrace at the top, got: 'statds'"),
         ('[statsd]\nprefix = "."', "expected prefix to be a name without leading, trailing or double dots, got: '.'"),
     ],
@@ -346,6 +395,7 @@ def test_a_reader_who_has_gone_ends_the_run_quietly() -> None:
         (["train", "--steps", "0"], "expected a whole number from 1, got: '0'"),
         (["train", "--steps", "few"], "expected a whole number from 1, got: 'few'"),
         (["train", "--seed", "-1"], "expected a whole number from 0, got: '-1'"),
+        (["--sink", "--token-env", "NOT_SET"], "expected the environment variable NOT_SET to be set, got: nothing"),
         (["--sink", "--port", "65536"], "expected a port from 0 to 65535, got: '65536'"),
     ],
 )

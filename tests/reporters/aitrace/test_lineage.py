@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.sink import Sink
 from reporters.aitrace import ArtifactEvent, EdgeEvent, LineageEvent, create_artifact
 from reporters.aitrace._lineage import lineage_events, read_manifest
 from runtime.errors import InvalidValue
@@ -47,6 +48,10 @@ EVENT_FIELDS = ["id", "type", "trace_id", "span_id", "occurred_at", "source", "s
 
 def made(metadata: dict[str, Any] | None = None, **changes: Any) -> list[LineageEvent]:
     return lineage_events(read_manifest({**MANIFEST, **changes}), metadata or {}, NOON)
+
+
+def batch(events: list[LineageEvent]) -> bytes:
+    return msgspec.json.encode({"batch_id": "b", "source": "anvil", "sent_at": NOON, "events": events})
 
 
 def test_an_export_is_described_in_the_words_of_the_decision_record() -> None:
@@ -97,6 +102,28 @@ def test_registering_again_makes_the_same_records_byte_for_byte() -> None:
     first, second = (msgspec.json.encode(lineage_events(manifest, {}, when)) for when in (earlier, later))
 
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("manifest", "metadata", "told"),
+    [
+        ({}, {}, {"duplicates": 3}),
+        ({"exported_at": None}, {}, {"events": 3}),
+        ({}, {"trace_id": "another trace"}, {"events": 3}),
+        ({"row_count": 5001}, {}, {"events": 1, "duplicates": 2}),
+    ],
+)
+def test_registering_again_is_never_a_conflict_for_whoever_receives_it(
+    manifest: dict[str, Any], metadata: dict[str, Any], told: dict[str, int]
+) -> None:
+    sink = Sink()
+    first = made(**manifest if "exported_at" in manifest else {})
+    later = NOON + datetime.timedelta(days=1)
+    again = lineage_events(read_manifest({**MANIFEST, **manifest}), metadata, later)
+    sink.receive(batch(first))
+
+    assert sink.receive(batch(again)) == told
+    assert [event.payload.id for event in again] == [event.payload.id for event in first]
 
 
 def test_exports_of_one_queue_share_their_upstream_and_nothing_else() -> None:

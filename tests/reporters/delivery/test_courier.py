@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import tenacity
 
+from app.events import DECLARED
 from reporters.delivery import Answer, Batching, Courier, HttpTransport, RetryPolicy, Verdict, wait_retry_after
 from reporters.spool import Record, RecordClass, Spool, SpoolUnavailable
 from runtime.clock import FakeClock
@@ -492,6 +493,22 @@ def test_dead_letters_and_circuit_changes_are_events(make_spool: MakeSpool) -> N
         ("telemetry.delivery.circuit", "closed"),
         ("telemetry.delivery.dead_letter", "rejected"),
     ]
+    assert [DECLARED.check(event) for event in captured.events] == [[]] * 3
+
+
+def test_a_circuit_that_opens_without_a_pause_is_told_as_well(make_spool: MakeSpool) -> None:
+    clock = FakeClock()
+    spool = make_spool(clock=clock)
+    spool.commit(b"a")
+    clock.advance(1)
+    impatient = RetryPolicy(wait=tenacity.wait_none())
+    with endpoint(answer(503), answer(503), answer()) as there:
+        with capture_events("telemetry.delivery.circuit") as captured:
+            one = courier(spool, there.url, clock, circuit_threshold=1, retry=impatient)
+            while one.step() == 0:
+                pass
+
+    assert [event.metadata["state"] for event in captured.events] == ["open", "closed"]
 
 
 def test_misuse_is_an_error_at_the_call(make_spool: MakeSpool) -> None:

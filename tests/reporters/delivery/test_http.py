@@ -280,9 +280,29 @@ def test_a_header_name_that_is_none_is_refused(name: str) -> None:
         HttpTransport("http://h/", headers={name: "v"})
 
 
+def test_a_header_that_comes_twice_or_that_the_transport_sets_itself_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="expected each header once, got: 'X-Site'"):
+        HttpTransport("http://h/", headers={"x-site": "a", "X-Site": "b"})
+    for name in ("Content-Length", "transfer-encoding", "HOST"):
+        with pytest.raises(InvalidValue, match="expected headers other than those that each request has already"):
+            HttpTransport("http://h/", headers={name: "1"})
+
+
 @pytest.mark.parametrize(
     "url",
-    ["", "foundation", "ftp://h/", "http:///x", "http://h:99999/", "http://h/a b", "http://h/\r\nx", "http://[::1/"],
+    [
+        *(
+            "",
+            "foundation",
+            "ftp://h/",
+            "http:///x",
+            "http://h:99999/",
+            "http://h/a b",
+            "http://h/\r\nx",
+            "http://[::1/",
+        ),
+        *("http://a..b/", f"http://{'a' * 64}.example/", "http://h/ü", "http://ü.example/"),
+    ],
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidValue, match="expected a"):
@@ -311,3 +331,14 @@ def test_secrets_are_shown_nowhere() -> None:
 
     assert "hunter2" not in shown
     assert "'X-Site': 'lab'" in shown
+
+
+def test_a_secret_that_the_endpoint_quotes_is_not_shown_either() -> None:
+    body = b"x" * 190 + b" unknown token: hunter2, site: lab"
+    with endpoint(answer(401, b"unknown token: hunter2, site: lab"), answer(401, body)) as there:
+        transport = HttpTransport(there.url, headers={"Authorization": "Bearer hunter2", "X-Site": "lab"})
+
+        quoted, cut_off = (transport.send(BODY, "batch").reason for _ in range(2))
+
+    assert quoted == "401 Said: unknown token: ***, site: lab"
+    assert "hunt" not in cut_off

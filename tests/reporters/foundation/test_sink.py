@@ -20,7 +20,7 @@ import pytest
 import runtime
 from app.sink import Refused, Sink
 from reporters.aitrace import AITrace
-from reporters.delivery import Batching
+from reporters.delivery import Batching, Secret
 from reporters.foundation import Foundation
 from runtime.testing import capture_events
 from supervisors import Application
@@ -153,6 +153,18 @@ def test_a_packed_body_that_unpacks_to_too_much_is_refused() -> None:
         with pytest.raises(Refused) as refused:
             sink.receive(body, "gzip")
         assert refused.value.status == status
+
+
+def test_without_its_token_nothing_is_taken() -> None:
+    sink = Sink(token=Secret("0123"))
+
+    for authorization in ("", "0123", "Bearer 01234", "Bearer \xff"):
+        with pytest.raises(Refused, match="expected the bearer token of this endpoint") as refused:
+            sink.receive(batch(EVENT), authorization=authorization)
+        assert refused.value.status == 401
+
+    assert sink.receive(batch(EVENT), authorization="Bearer 0123") == {"events": 1}
+    assert (sink.received().events, sink.received().unauthorized) == (1, 4)
 
 
 def test_it_fails_as_often_as_it_is_told_to() -> None:

@@ -39,7 +39,7 @@ def test_a_second_owner_starts_and_refuses_and_names_the_first(make_spool: MakeS
         assert told.state == "unavailable"
         assert told.reason.startswith("second_owner")
         assert f"process {first.pid}" in told.reason
-        assert second.put(b"x").reason == "unavailable"
+        assert second.put(b"x").reason == told.reason
         assert second.statistics().classes["default"].refused == {"unavailable": 1}
         first.kill()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from app.events import DECLARED
 from reporters.spool import Settlement, Spool
 from reporters.spool._recovery import Damaged, open_store
 from reporters.spool._wal import wal_damage
 from runtime.clock import FakeClock
+from runtime.testing import capture_events
 from tests.reporters.spool.conftest import MakeSpool, until
 
 PAYLOADS = [b"%06d" % number + b"x" * 300 for number in range(400)]
@@ -303,6 +306,21 @@ def test_a_directory_removed_under_a_running_spool_is_noticed_and_made_anew(
     assert spool.statistics().classes["default"].lost == 1
 
 
+def test_damage_is_an_event_with_the_reason_and_the_new_name(make_spool: MakeSpool, directory: Path) -> None:
+    abandoned(directory)
+    os.truncate(directory / "spool.db", 5 * 4096)
+
+    with capture_events("telemetry.spool.damaged") as captured:
+        spool = make_spool()
+
+    (event,) = captured.events
+    assert event.measurements == {"salvaged": spool.statistics().salvaged}
+    assert event.metadata["path"] == str(directory / "spool.db")
+    assert event.metadata["reason"]
+    assert Path(event.metadata["set_aside"]).name in set_aside(directory)
+    assert DECLARED.check(event) == []
+
+
 def test_only_the_newest_damaged_files_are_kept(directory: Path) -> None:
     directory.mkdir(mode=0o700)
     for number in range(12):
@@ -413,6 +431,43 @@ def test_a_full_disk_refuses_and_counts_and_is_used_again_when_there_is_room(sma
     assert spool.close()
 
 
+def test_what_a_full_disk_refused_is_told_once_and_the_reason_outlives_the_spool(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    spool = Spool(small_disk / "spool")
+    spool.start()
+    spool.commit(b"before it was full")
+    fill(ballast)
+
+    with capture_events("telemetry.spool.unavailable") as captured:
+        outcomes = [spool.put(b"x" * 100_000).wait(30) for _ in range(3)]
+    running = spool.statistics()
+    assert spool.flush(30)  # commits nothing, and proves nothing
+    assert spool.close(30)
+    closed = spool.statistics()
+
+    assert outcomes == [False, False, False]
+    assert (running.state, closed.state) == ("ready", "closed")
+    assert running.reason == closed.reason == "disk_full: database or disk is full"
+    assert [event.metadata["reason"] for event in captured.events] == [running.reason]
+    assert DECLARED.check(captured.events[0]) == []
+
+
+def test_the_reason_is_gone_when_a_record_is_committed_again(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    spool = Spool(small_disk / "spool")
+    spool.start()
+    fill(ballast)
+    assert not spool.put(b"x" * 100_000).wait(30)
+    before = spool.statistics().reason
+
+    ballast.unlink()
+    spool.commit(b"x" * 100_000, timeout_s=30)
+
+    assert before
+    assert spool.statistics().reason == ""
+    assert spool.close(30)
+
+
 def test_a_disk_that_is_full_at_the_start_keeps_nobody_from_starting(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     fill(ballast)
@@ -445,8 +500,10 @@ if os.geteuid() == 0:
 os.chmod({parent!r}, 0o500)
 spool = Spool({directory!r}); spool.start()
 told = spool.statistics()
-print(json.dumps([told.state, told.reason, spool.offer(b"x"), dict(spool.statistics().classes["default"].refused)]))
+refused = spool.put(b"x").reason
 spool.close()
+closed = spool.statistics()
+print(json.dumps([told.state, told.reason, refused, dict(closed.classes["default"].refused), closed.reason]))
 os.chmod({parent!r}, 0o700)
 """
 
@@ -456,8 +513,11 @@ def test_a_read_only_directory_keeps_nobody_from_starting(reachable: Path) -> No
 
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
 
-    assert ended.stdout.startswith('["unavailable", "read_only: '), ended.stderr
-    assert ended.stdout.rstrip().endswith('false, {"unavailable": 1}]')
+    assert ended.returncode == 0, ended.stderr
+    state, reason, refused, counted, reason_at_the_end = json.loads(ended.stdout)
+    assert (state, counted) == ("unavailable", {"unavailable": 1})
+    assert reason.startswith("read_only: ")
+    assert refused == reason_at_the_end == reason
 
 
 def test_a_missing_directory_that_cannot_be_made_is_told(make_spool: MakeSpool) -> None:

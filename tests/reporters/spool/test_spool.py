@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import gevent
 import pytest
 
 from reporters.spool import NotCommitted, RecordClass, Settlement, Spool, SpoolUnavailable
+from reporters.spool._recovery import open_store
 from runtime.clock import FakeClock
 from runtime.errors import AlreadyStarted, InvalidValue
 from tests.reporters.spool.conftest import MakeSpool, until
@@ -40,6 +43,19 @@ def test_records_come_out_in_the_order_in_which_they_were_offered(make_spool: Ma
     lease = spool.lease("default", max_rows=1_000)
     assert [one.payload for one in lease.records] == [b"%d" % number for number in range(1_000)]
     assert [one.id for one in lease.records] == sorted(one.id for one in lease.records)
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1)])
+def test_the_log_is_brought_to_disk_as_often_as_was_asked_for(
+    directory: Path, synchronous: Literal["FULL", "NORMAL"], level: int
+) -> None:
+    directory.mkdir(mode=0o700)
+    store, _ = open_store(directory / "spool.db", {}, synchronous, 10)
+
+    with contextlib.closing(store):
+        settings = [store._sql.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+
+    assert settings == ["wal", level]
 
 
 def test_many_threads_committing_at_once_share_transactions(make_spool: MakeSpool) -> None:
