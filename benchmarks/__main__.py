@@ -28,11 +28,8 @@ BENCHMARKS: dict[str, Callable[[Settings], list[Row]]] = {
     "restart": actors.restarts,
     "million": actors.million,
     "neighbours": isolation.neighbours,
-<<<<<<< HEAD
     "overload": overload.overload,
-=======
     "commit": durable.commits,
->>>>>>> e37b30aae473b3e7befed79a167b8a3644ef47eb
     "growth": growth.growth,
 }
 
