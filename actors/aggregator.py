@@ -40,7 +40,7 @@ __all__ = [
 NAME = "telemetry.aggregator"
 _CAPACITY = 200_000
 _LAZY = 1_000
-_BATCH = 256
+_BATCHES = (32, 1024)
 _LOOK_EVERY_S = 1.0
 
 
@@ -110,6 +110,7 @@ class Aggregator(Actor):
         super().__init__()
         self.store = store
         self._look: Any = None
+        self._batch = 256
 
     def on_start(self) -> None:
         subscribe(NAME, self.store.event_names, self._mailbox)
@@ -142,10 +143,11 @@ class Aggregator(Actor):
         return self.store.statistics()
 
     def _handle_load(self) -> bool:
-        """Record a batch instead of one message."""
-        events = self._mailbox.take_all(_BATCH, self)
+        """Record a batch instead of one message: as many as take about a time slice, because nobody can interrupt it."""
+        events = self._mailbox.take_all(self._batch, self)
         if not events:
             return False
+        begun_ns = perf_counter_ns()
         try:
             self.store.update(events)
         except Exception:
@@ -155,6 +157,12 @@ class Aggregator(Actor):
             self._mailbox.settle(self, failed=True, count=len(events))
         else:
             self._mailbox.settle(self, count=len(events))
+        took_ns = perf_counter_ns() - begun_ns
+        fewest, most = _BATCHES
+        if took_ns > _scheduler.YIELD_NS:
+            self._batch = max(self._batch // 2, fewest)
+        elif took_ns < _scheduler.YIELD_NS // 3 and len(events) == self._batch:
+            self._batch = min(self._batch * 2, most)
         return True
 
     def _record_all(self) -> None:
@@ -162,8 +170,10 @@ class Aggregator(Actor):
         left = self._mailbox.pending()
         scheduler = _scheduler.scheduler()
         yielded_ns = perf_counter_ns()
-        while left > 0 and self._handle_load():
-            left -= _BATCH
+        while left > 0:
+            left -= self._batch
+            if not self._handle_load():
+                return
             if perf_counter_ns() - yielded_ns > _scheduler.YIELD_NS:
                 scheduler.yield_gil()
                 yielded_ns = perf_counter_ns()
