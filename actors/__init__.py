@@ -2,8 +2,10 @@
 
 from loguru import logger as _logger
 
-from actors._actor import IGNORE, Actor, Ignore, current_actor
+from actors._actor import Actor
+from actors._current import current_actor
 from actors._future import Future
+from actors._loop import IGNORE, Ignore
 from actors._ref import ActorRef
 from runtime._process_table import processes, whereis
 from runtime.errors import Exit

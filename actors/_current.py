@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
 from runtime._scheduler import Worker
+
+if TYPE_CHECKING:
+    from actors._ref import ActorRef
 
 _thread = threading.local()
 
@@ -17,8 +20,9 @@ def enter_thread(actor: Any) -> None:
     _thread.actor = actor
 
 
-def current_ref() -> Any:
-    """Return the ref of the calling actor, or None outside actors."""
+def current_actor() -> ActorRef[Any] | None:
+    """Return the ref of the actor whose code is calling, or None outside actors."""
     running = getcurrent()
     actor = running.activity if isinstance(running, Worker) else getattr(_thread, "actor", None)
-    return getattr(actor, "_actor_ref", None)
+    ref: ActorRef[Any] | None = getattr(actor, "_actor_ref", None)
+    return ref

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pykka
 
-from actors._current import current_ref
+from actors._current import current_actor
 from actors._future import Ask, Future
 from actors._trace import Trace
 from runtime._process_table import ProcessInfo
@@ -146,7 +146,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         if reason == "kill":
             self.kill()
         else:
-            sender = current_ref()
+            sender = current_actor()
             self._actor._control_send("_exit_signal", sender, reason, False)
 
     def kill(self) -> None:

@@ -12,13 +12,13 @@ from runtime._spans import Stacktrace
 from runtime.errors import ExitReason, shown
 
 if TYPE_CHECKING:
-    from actors._actor import Actor
+    from actors._life import Life
 
 CRASH = "actors.crash"
 _late = logger.opt(lazy=True)
 
 
-def crash(actor: Actor, reason: ExitReason) -> None:
+def crash(actor: Life, reason: ExitReason) -> None:
     """Report that an actor ends abnormally.
 
     Event `actors.crash`: measurements {mailbox (messages), uptime (ns)}; metadata {name, ref, reason, stacktrace,
@@ -37,12 +37,12 @@ def crash(actor: Actor, reason: ExitReason) -> None:
     _late.error("{} crashed: {} {}", lambda: actor._actor_ref, lambda: shown(reason), lambda: stack.places())
 
 
-def unexpected(actor: Actor, message: Any) -> None:
+def unexpected(actor: Life, message: Any) -> None:
     """Report a message that the actor has no use for."""
     _late.warning("{} got an unexpected message: {}", lambda: actor._actor_ref, lambda: shown(message))
 
 
-def _ancestors(actor: Actor) -> list[Any]:
+def _ancestors(actor: Life) -> list[Any]:
     found: list[Any] = []
     parent = actor._parent
     while parent is not None:

@@ -143,7 +143,7 @@ class Aggregator(Actor):
         return self.store.statistics()
 
     def _handle_load(self) -> bool:
-        """Record a batch instead of one message: as many as take about a time slice, because nobody can interrupt it."""
+        """Record a batch instead of one message: about as much as fits into a time slice, for it is one step."""
         events = self._mailbox.take_all(self._batch, self)
         if not events:
             return False
