@@ -250,7 +250,7 @@ class Courier:
             if len(lease.records) > 1:
                 self._rows = 1
                 return self._settle(lease, Settlement())
-            return self._settle(lease, self._bury(lease.records, "poison", poison))
+            return self._settle(lease, _burial(lease.records, "poison", poison))
         self._in_flight = len(lease.records)
         try:
             answer = self._transport.send(body, batch_id)
@@ -271,7 +271,7 @@ class Courier:
         if answer.verdict is Verdict.RETRY:
             self._circuit.failed(answer.reason, self._retry.delay_s(self._circuit.failures + 1, answer))
             tired = [one for one in lease.records if self._retry.gives_up(one.attempts, answer)]
-            settlement = self._bury(tired, "attempts", answer)
+            settlement = _burial(tired, "attempts", answer)
         else:
             self._circuit.succeeded()
             if answer.verdict is Verdict.DELIVERED:
@@ -281,13 +281,10 @@ class Courier:
                 self._rows = len(lease.records) // 2
             else:
                 kind = "too_large" if answer.verdict is Verdict.SPLIT else "rejected"
-                settlement = self._bury(lease.records, kind, answer)
+                settlement = _burial(lease.records, kind, answer)
         if was_closed != (self._circuit.state == "closed"):
             self._report_circuit()
         return settlement
-
-    def _bury(self, records: Sequence[Record], kind: str, answer: Answer) -> Settlement:
-        return Settlement(buried={record.id: (kind, answer.reason) for record in records})
 
     def _settle(self, lease: Lease, settlement: Settlement) -> float | None:
         """Write down what became of a lease; when that fails it is owed, and nothing else is sent before it is done."""
@@ -340,3 +337,7 @@ class Courier:
             {"failures": now.failures, "wait_s": now.wait_s},
             {"courier": self.name, "state": state, "reason": now.reason, "endpoint": str(self._transport)},
         )
+
+
+def _burial(records: Sequence[Record], kind: str, answer: Answer) -> Settlement:
+    return Settlement(buried={record.id: (kind, answer.reason) for record in records})
