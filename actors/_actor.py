@@ -19,7 +19,7 @@ from actors._ref import ActorRef
 from runtime import _process_table, _scheduler
 from runtime._mailbox import Mailbox
 from runtime._process_table import ProcessInfo
-from runtime._scheduler import Timer
+from runtime._timers import Timer
 from runtime._waiting import ThreadWaiter
 from runtime.clock import Clock
 from runtime.errors import BeamstalkError, ExitReason, expected

@@ -15,13 +15,14 @@ import msgspec
 
 from actors._introspection_plain import clean, masked, plain, text
 from actors._reports import CRASH
-from runtime import _dispatch, _native, _scheduler
+from runtime import _dispatch, _native
 from runtime._events import Event
 from runtime._table import FAILURE, GAVE_UP
+from runtime._watchdog import BLOCKED
 from runtime.clock import Clock
 
 REPORT = "supervisors.report"
-EVENTS = (CRASH, FAILURE, GAVE_UP, REPORT, _scheduler.BLOCKED)
+EVENTS = (CRASH, FAILURE, GAVE_UP, REPORT, BLOCKED)
 _KEPT = 200
 _TRACE = 8_000
 _LOOK_BACK = 32

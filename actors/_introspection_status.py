@@ -19,10 +19,11 @@ from actors._introspection_crashes import Incidents
 from actors._introspection_events import parked, reporters
 from actors._introspection_index import Index, describe, running_scheduler
 from actors.measurements import _rss_bytes
-from runtime import _native, _scheduler
+from runtime import _native
 from runtime._mailbox import Mailbox
 from runtime._table import table
 from runtime._waiting import ThreadWaiter
+from runtime._watchdog import BLOCKED_NS
 
 _LIBRARIES = ("beamstalk", "gevent", "greenlet", "loguru", "msgspec", "pykka", "tenacity")
 _PACKAGES = ("runtime", "actors", "supervisors", "reporters")
@@ -117,7 +118,7 @@ def _hub(incidents: Incidents, wait_s: float) -> dict[str, Any]:
     lag_ns = perf_counter_ns() - begun_ns
     statistics = scheduler.statistics()
     blocked_by = None
-    if statistics.blocked_ns > _scheduler.BLOCKED_NS:
+    if statistics.blocked_ns > BLOCKED_NS:
         blocked_by = next((one.who for one in reversed(incidents.last()) if one.what == "hub blocked"), None)
     return {
         "lag_ns": max(lag_ns, statistics.blocked_ns),

@@ -24,6 +24,7 @@ from runtime import _scheduler, subscribe
 from runtime._events import Event
 from runtime._mailbox import Mailbox
 from runtime._table import table
+from runtime._watchdog import BLOCKED_NS
 from runtime.catalogue import Catalogue
 from runtime.errors import ExitReason, expected
 from runtime.shell import _places
@@ -108,7 +109,7 @@ class Introspection:
         """Say who answers, and for how long the hub has been stuck."""
         scheduler = _scheduler._scheduler
         blocked_ns = scheduler.statistics().blocked_ns if scheduler is not None else 0
-        return NodeId(self.name, os.getpid(), blocked_ns if blocked_ns >= _scheduler.BLOCKED_NS else 0)
+        return NodeId(self.name, os.getpid(), blocked_ns if blocked_ns >= BLOCKED_NS else 0)
 
 
 class Introspector(Actor):

@@ -15,11 +15,8 @@ loop every few milliseconds, for I/O and timers.
 from __future__ import annotations
 
 import atexit
-import heapq
-import itertools
 import random
 import sys
-import traceback
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -33,20 +30,18 @@ from gevent.exceptions import HubDestroyed
 from loguru import logger
 
 from runtime import _native
-from runtime._dispatch import execute
 from runtime._fork import in_child
+from runtime._timers import Timer, Timers
 from runtime._waiting import ThreadWaiter, set_own_hub
+from runtime._watchdog import Watchdog
 from runtime.clock import Clock, FakeClock
 from runtime.errors import BeamstalkError
 
-BLOCKED = "runtime.scheduler.blocked"
 YIELD_NS = 100_000
 _OTHERS_NS = 1_000
 _INTERRUPT_S = 0.5
 _LOOP_SLICE_NS = 3_000_000
 _POOL = 64
-BLOCKED_NS = 100_000_000
-_WATCH_S = 0.05
 
 
 class Activity(Protocol):
@@ -57,13 +52,6 @@ class Activity(Protocol):
 
     def _blocks_hub(self) -> None:
         """Take note of holding the hub for too long; called from the watchdog's thread."""
-
-
-class Timer(Protocol):
-    """A pending call."""
-
-    def cancel(self) -> None:
-        """Forget the call; harmless when it has been made."""
 
 
 class SchedulerStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,21 +114,6 @@ class _GreenWaiter:
             self._greenlet.switch()
 
 
-class _Timer:
-    """A pending call in the scheduler's heap; a cancelled one stays there, empty, until its time or a clean-up."""
-
-    __slots__ = ("_scheduler", "fire")
-
-    def __init__(self, scheduler: Scheduler, fire: Callable[[], None]) -> None:
-        self._scheduler = scheduler
-        self.fire: Callable[[], None] | None = fire
-
-    def cancel(self) -> None:
-        if self.fire is not None:
-            self.fire = None
-            self._scheduler._cancelled += 1
-
-
 class Scheduler:
     """Run green actors on one hub.
 
@@ -150,10 +123,7 @@ class Scheduler:
 
     def __init__(self, clock: Clock | None = None, seed: int | None = None) -> None:
         self.clock = clock or Clock()
-        self._timers: list[tuple[int, int, _Timer]] = []
-        self._order = itertools.count()
-        self._cancelled = 0
-        self._loop_timer: Any = None
+        self._timers = Timers(self._guarded)
         self._random = None if seed is None else random.Random(seed)
         self._ready: deque[Any] = deque()
         self._idle: list[Worker] = []
@@ -170,7 +140,6 @@ class Scheduler:
         self._others_ns = 0
         self._alone = 0
         self._exited = ThreadWaiter()
-        self._unwatched = ThreadWaiter()
         self._quiet_waiters: list[ThreadWaiter] = []
 
     # -- any thread --------------------------------------------------------------------------------------------------
@@ -210,12 +179,11 @@ class Scheduler:
         """Call something short on the hub's own greenlet after `delay_s` seconds of this scheduler's clock."""
         if isinstance(self.clock, FakeClock):
             return self.clock.call_after(delay_s, lambda: self.post(fire))
-        timer = _Timer(self, fire)
-        due_ns = monotonic_ns() + int(max(delay_s, 0) * 1e9)
+        timer = self._timers.pending(delay_s, fire)
         if _native.get_ident() == self._thread_id:
-            self._add_timer(due_ns, timer)
+            self._timers.add(timer)
         else:
-            self.post(lambda: self._add_timer(due_ns, timer))
+            self.post(lambda: self._timers.add(timer))
         return timer
 
     def on_hub_thread(self) -> bool:
@@ -260,11 +228,12 @@ class Scheduler:
         before, after = hub.loop.prepare(priority=hub.loop.MINPRI), hub.loop.check(priority=hub.loop.MAXPRI)
         before.start(self._loop_waits)
         after.start(self._loop_runs)
-        self._loop_timer = hub.loop.timer(0)
+        self._timers.open(hub.loop)
+        watchdog = Watchdog(self._thread_id, lambda: self._busy_since_ns, Scheduler._work.__code__)
         set_own_hub(hub, lambda: _GreenWaiter(self))
         hub.loop.run_callback(self._pump)
         started.wake()
-        _native.start_new_thread(self._watch, ())
+        _native.start_new_thread(watchdog.run, ())
         try:
             while not self._stopping:
                 hub.switch()
@@ -274,73 +243,16 @@ class Scheduler:
             before.close()
             after.close()
             self._async.close()
-            self._loop_timer.close()
+            self._timers.close()
             hub.destroy(destroy_loop=True)
-            self._unwatched.wake()
+            watchdog.stop()
             self._exited.wake()
-
-    # One gevent timer stands for the whole heap: most timers are time limits that are cancelled long before they are
-    # due, and a heap entry costs a tenth of a timer of the loop.
-
-    def _add_timer(self, due_ns: int, timer: _Timer) -> None:
-        heapq.heappush(self._timers, (due_ns, next(self._order), timer))
-        if self._timers[0][2] is timer:
-            self._arm()
-        if self._cancelled > 1000 and self._cancelled > len(self._timers) // 2:
-            self._timers = [entry for entry in self._timers if entry[2].fire is not None]
-            heapq.heapify(self._timers)
-            self._cancelled = 0
-
-    def _arm(self) -> None:
-        """Make the loop call `_fire_due` when the first timer is due."""
-        self._loop_timer.close()
-        if self._timers:
-            delay_s = max((self._timers[0][0] - monotonic_ns()) / 1e9, 0)
-            self._loop_timer = self._hub.loop.timer(delay_s)
-            self._loop_timer.start(self._fire_due)
-
-    def _fire_due(self) -> None:
-        now_ns = monotonic_ns()
-        timers = self._timers
-        while timers and timers[0][0] <= now_ns:
-            timer = heapq.heappop(timers)[2]
-            fire, timer.fire = timer.fire, None
-            if fire is None:
-                self._cancelled -= 1
-            else:
-                self._guarded(fire)
-            timers = self._timers
-        self._arm()
 
     def _loop_waits(self) -> None:
         self._busy_since_ns = 0
 
     def _loop_runs(self) -> None:
         self._busy_since_ns = monotonic_ns()
-
-    def _watch(self) -> None:
-        """Run in a thread of its own: report an actor that holds the hub, once each time."""
-        reported_ns = 0
-        while not self._unwatched.wait(_WATCH_S):
-            since_ns = self._busy_since_ns
-            blocked_ns = monotonic_ns() - since_ns
-            if since_ns and since_ns != reported_ns and blocked_ns >= BLOCKED_NS:
-                reported_ns = since_ns
-                self._guarded(partial(self._report_blocked, blocked_ns))
-
-    def _report_blocked(self, blocked_ns: int) -> None:
-        """Event `runtime.scheduler.blocked`: measurements {duration} (ns so far), metadata {activity, stacktrace}."""
-        frame = sys._current_frames().get(self._thread_id or -1)
-        activity, found = None, frame
-        while found is not None and activity is None:
-            if found.f_code is Scheduler._work.__code__:
-                activity = found.f_locals.get("activity")
-            found = found.f_back
-        stack = "".join(traceback.format_stack(frame))
-        execute(BLOCKED, {"duration": blocked_ns}, {"activity": str(activity), "stacktrace": stack})
-        logger.warning("the hub is blocked for {} ms by {}, in\n{}", blocked_ns // 1_000_000, activity, stack)
-        if activity is not None:
-            activity._blocks_hub()
 
     def _leave(self) -> None:
         self._stopping = True

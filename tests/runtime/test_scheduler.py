@@ -17,6 +17,7 @@ from runtime import _dispatch, _scheduler
 from runtime._mailbox import Mailbox
 from runtime._scheduler import Scheduler
 from runtime._waiting import waiter
+from runtime._watchdog import BLOCKED, BLOCKED_NS
 from runtime.clock import FakeClock
 from runtime.errors import BeamstalkError
 from tests.runtime.meeting import PATIENCE_S, Gate, in_threads, until
@@ -194,7 +195,7 @@ def test_an_activity_with_ever_more_to_do_starves_neither_timers_nor_others() ->
 
 def test_who_blocks_the_hub_is_reported_with_its_stack() -> None:
     mail = Mailbox()
-    _dispatch.publish({_scheduler.BLOCKED: (mail,)})
+    _dispatch.publish({BLOCKED: (mail,)})
     scheduler = _scheduler.scheduler()
     told: list[str] = []
 
@@ -215,14 +216,14 @@ def test_who_blocks_the_hub_is_reported_with_its_stack() -> None:
     assert hog.done.wait(PATIENCE_S)
     until(lambda: told)
     (event,) = mail.load
-    assert event.measurements["duration"] >= _scheduler.BLOCKED_NS
+    assert event.measurements["duration"] >= BLOCKED_NS
     assert event.metadata["activity"] == "the hog"
     assert "hold_the_hub" in event.metadata["stacktrace"]
 
 
 def test_a_waiting_activity_does_not_count_as_blocking() -> None:
     mail = Mailbox()
-    _dispatch.publish({_scheduler.BLOCKED: (mail,)})
+    _dispatch.publish({BLOCKED: (mail,)})
     scheduler = _scheduler.scheduler()
 
     task = run(scheduler, lambda: gevent.sleep(0.25))
