@@ -22,12 +22,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def telemetry(request: pytest.FixtureRequest) -> Iterator[Capture]:
-    """Capture every event of the test; fail it when a handler failed, unless it is marked `handler_failures`."""
+    """Capture every event of the test; fail it when a handler failed, unless it is marked `handler_failures`.
+
+    Where handlers run, the end of the test waits for them to have what was emitted, for a second at most.
+    """
     from runtime.testing import capture_events
 
+    are_expected = request.node.get_closest_marker("handler_failures") is not None
     with capture_events() as captured:
         yield captured
-    if captured.failures and request.node.get_closest_marker("handler_failures") is None:
+        if not (are_expected or captured.failures):
+            captured.settle()
+    if captured.failures and not are_expected:
         first = captured.failures[0].metadata
         pytest.fail(f"handler {first['handler_id']} failed on {first['event_name']}: {first['reason']!r}")
 

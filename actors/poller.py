@@ -6,6 +6,7 @@ and in the log, and tried again after a pause that doubles up to ten periods; it
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -43,12 +44,27 @@ class Measurement(msgspec.Struct, frozen=True):
     name: str = ""
 
     def __post_init__(self) -> None:
-        if not callable(self.measure):
-            raise expected("measure to be callable without arguments", self.measure)
+        if not _is_plain_call(self.measure):
+            raise expected("measure to be a plain function to be called without arguments", self.measure)
         check_seconds("period_s", self.period_s)
+        if not isinstance(self.name, str):
+            raise expected("name to be a string", self.name)
         if not self.name:
             name = getattr(self.measure, "__qualname__", repr(self.measure))
             msgspec.structs.force_setattr(self, "name", name)
+
+
+def _is_plain_call(function: object) -> bool:
+    """Tell whether it can be called without arguments, and has then done its work."""
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        return False
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return False
+    except ValueError:  # some functions written in C tell nothing about themselves
+        return True
+    return True
 
 
 class PollerStatistics(msgspec.Struct, frozen=True):

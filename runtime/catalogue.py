@@ -46,12 +46,17 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
 
     def __post_init__(self) -> None:
-        canonical(self.name)
+        msgspec.structs.force_setattr(self, "name", canonical(self.name))
+        for field, kind in (("description", str), ("is_span", bool), ("version", int)):
+            if type(getattr(self, field)) is not kind:
+                raise expected(f"{field} of {self.name} to be of type {kind.__name__}", getattr(self, field))
         _check_fields(f"measurements of {self.name} to map keys to units", self.measurements, _is_unit)
         for field in ("metadata", "stop"):
             _check_fields(f"{field} of {self.name} to map keys to types", getattr(self, field), _is_type)
         if self.stop and not self.is_span:
             raise expected(f"stop metadata only on spans, and {self.name} to be one", self.stop, "Say is_span=True")
+        if self.is_span and (standard := _STOP.keys() & self.measurements):
+            raise expected(f"measurements of the span {self.name} without those that every span has", sorted(standard))
 
     def names(self) -> tuple[str, ...]:
         """Return the names under which it can be heard.
@@ -86,10 +91,12 @@ class Catalogue:
     """
 
     def __init__(self, declared: Iterable[Declared]) -> None:
-        self.declared = tuple(declared)
+        self.declared = tuple(declared) if isinstance(declared, Iterable) else (declared,)
         self._by_name: dict[str, Declared] = {}
         self._models: dict[str, tuple[type, type]] = {}
         for one in self.declared:
+            if not isinstance(one, Declared):
+                raise expected("a list of Declared", one)
             for name in one.names():
                 if name in self._by_name:
                     raise AlreadyExists(f"expected every event to be declared once, got twice: {name!r}")
@@ -150,7 +157,7 @@ class Catalogue:
                     ", ".join(f"{key}: {_type_name(kind)}" for key, kind in metadata.items()) or "–",
                     one.description,
                 )
-                lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+                lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
         return "\n".join(lines) + "\n"
 
 
@@ -177,8 +184,7 @@ def _is_type(kind: object) -> bool:
 def _models(measurements: Mapping[str, str], metadata: Mapping[str, Any]) -> tuple[type, type]:
     """Build the struct types that measurements and metadata of an event must convert to."""
     number: Any = int | float | None
-    fields = [(key, kind) for key, kind in metadata.items()] + [(_SPAN_CONTEXT, Any)]
-    return _model([(key, number) for key in measurements]), _model(fields)
+    return _model([(key, number) for key in measurements]), _model(list({_SPAN_CONTEXT: Any, **metadata}.items()))
 
 
 def _model(fields: list[tuple[str, Any]]) -> type:

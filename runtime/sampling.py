@@ -4,6 +4,9 @@ A rate of 0.1 keeps one in ten at random; what is kept carries the rate, so that
 a span the choice is made once, at its start, so starts and stops stay paired. Rates come from configuration
 (`Application(sampling=…)`); the registry actor builds them into the routing snapshot, so an event that nobody samples
 pays nothing.
+
+Durable reporters get every event of a sampled name. Of sampled spans they too get only those that were chosen: what is
+not chosen is not emitted at all. So do not sample a span that a durable reporter must hear of each time.
 """
 
 from __future__ import annotations

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import difflib
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runtime import _process_table, _scheduler, _taps
 from runtime import _reporter_suite as reporter_suite
 from runtime._events import Event
+from runtime._handlers import list_handlers
 from runtime._table import FAILURE
 from runtime._waiting import waiter
 from runtime.clock import FakeClock
@@ -23,6 +25,7 @@ from runtime.errors import BeamstalkError
 __all__ = ["Capture", "actor_system", "capture_events", "fake_clock", "reporter_suite"]
 
 _WAIT_S = 5.0
+_SETTLE_S = 1.0
 
 
 class Capture:
@@ -31,12 +34,34 @@ class Capture:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.failures: list[Event] = []
+        self._failed_before = {info.id: info.mailbox.failed for info in list_handlers()}
+        self._failed: Counter[str] = Counter()
 
     def _hear(self, event: Event) -> None:
         self.events.append(event)
 
     def _hear_failure(self, event: Event) -> None:
         self.failures.append(event)
+        self._failed[event.metadata["handler_id"]] += 1
+
+    def settle(self, timeout_s: float = _SETTLE_S) -> bool:
+        """Wait until the running handlers have had what was emitted; False if they have not when time is over.
+
+        Handlers run a moment after the emission: a test that ends with it would not see them fail.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not (is_quiet := self._is_quiet()) and time.monotonic() < deadline:
+            waiter().wait(0.002)
+        return is_quiet
+
+    def _is_quiet(self) -> bool:
+        """Tell whether no handler has mail, and every failure that was counted has been heard of."""
+        return all(
+            info.mailbox.pending == 0
+            and info.mailbox.failed - self._failed_before.get(info.id, 0) <= self._failed[info.id]
+            for info in list_handlers()
+            if info.state == "running"
+        )
 
     def of(self, name: str) -> list[Event]:
         """Return the events of one name."""

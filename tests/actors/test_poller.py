@@ -117,7 +117,12 @@ def test_a_measurement_that_hangs_can_be_killed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((7,), "expected measure to be callable without arguments, got: 7"),
+        ((7,), "expected measure to be a plain function to be called without arguments, got: 7"),
+        (
+            (len,),
+            "expected measure to be a plain function to be called without arguments, got: <built-in function len>",
+        ),
+        ((print, 1.0, 7), "expected name to be a string, got: 7"),
         ((print, 0), "expected period_s to be a positive number of seconds, got: 0"),
         ((print, True), "expected period_s to be a positive number of seconds, got: True"),
         ((print, "often"), "expected period_s to be a positive number of seconds, got: 'often'"),
@@ -129,6 +134,13 @@ def test_a_bad_measurement_is_refused_in_one_sentence(arguments: Any, sentence: 
         Measurement(*arguments)
 
     assert str(caught.value) == sentence
+
+
+def test_a_coroutine_function_is_no_measurement() -> None:
+    async def measure() -> None: ...
+
+    with pytest.raises(InvalidValue, match="expected measure to be a plain function to be called without arguments"):
+        Measurement(measure)
 
 
 def test_a_measurement_is_called_after_its_function_unless_it_has_a_name() -> None:

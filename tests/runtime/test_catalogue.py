@@ -110,6 +110,13 @@ def test_span_prefixes_and_names_are_those_of_the_declarations() -> None:
             r"expected measurements of shop.order to map keys to units, got: {'lines': 1}",
         ),
         ({"metadata": {"shop": "str"}}, r"expected metadata of shop.order to map keys to types, got: {'shop': 'str'}"),
+        ({"description": None}, "expected description of shop.order to be of type str, got: None"),
+        ({"is_span": "yes"}, "expected is_span of shop.order to be of type bool, got: 'yes'"),
+        ({"version": True}, "expected version of shop.order to be of type int, got: True"),
+        (
+            {"is_span": True, "measurements": {"duration": "ms"}},
+            r"expected measurements of the span shop.order without those that every span has, got: \['duration'\]",
+        ),
         ({"metadata": {"": str}}, r"expected metadata of shop.order to map keys to types, got: {''"),
         (
             {"is_span": True, "stop": {"result": 5}},
@@ -119,7 +126,29 @@ def test_span_prefixes_and_names_are_those_of_the_declarations() -> None:
 )
 def test_a_declaration_that_nothing_could_be_checked_against_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValue, match=message):
-        Declared(name="shop.order", description="", **fields)
+        Declared(**{"name": "shop.order", "description": "", **fields})
+
+
+@pytest.mark.parametrize("declared", [3, [3], ["shop.order"], None])
+def test_a_catalogue_is_made_of_declarations(declared: Any) -> None:
+    with pytest.raises(InvalidValue, match="expected a list of Declared, got: "):
+        Catalogue(declared)
+
+
+def test_a_name_may_be_given_in_segments() -> None:
+    assert Catalogue([Declared(name=["shop", "order"], description="")]).names == ("shop.order",)  # type: ignore[arg-type]
+
+
+def test_a_description_of_several_lines_stays_in_its_row() -> None:
+    table = Catalogue([Declared(name="shop.order", description="One |\n  two.")]).markdown()
+
+    assert table.splitlines()[-1] == "| `shop.order` | – | – | One \\| two. |"
+
+
+def test_the_context_of_spans_may_be_declared() -> None:
+    catalogue = Catalogue([Declared(name="a.b", description="", metadata={"telemetry_span_context": str})])
+
+    assert catalogue.check(event("a.b", {}, telemetry_span_context="x")) == []
 
 
 def test_what_a_span_adds_may_be_declared_as_none() -> None:
