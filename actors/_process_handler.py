@@ -65,6 +65,8 @@ class ProcessHandler(HandlerActor):
     def on_stop(self, reason: ExitReason = "normal") -> None:
         super().on_stop(reason)
         self._end_child(STOP_GRACE_S)
+        if self._doom is not None:  # killed meanwhile: it is late for an end in order
+            self._finish(self._doom)
 
     def on_failure(self, *_: Any) -> None:
         self._end_child(EXIT_GRACE_S)

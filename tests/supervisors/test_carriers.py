@@ -1,18 +1,25 @@
-"""Children on threads of their own, with the machine's clock: those that cannot be stopped are fenced."""
+"""Children on threads and in processes, with the machine's clock: those that cannot be stopped are fenced or killed."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors import Actor, ActorRef
+from actors._carriers import start_handler
+from runtime import Event
+from runtime._handler_options import HandlerOptions
 from runtime._scheduler import scheduler
+from runtime._table import Attachment
 from runtime.testing import actor_system
 from supervisors import ChildSpec, DynamicSupervisor, Supervisor
+from tests.actors import process_handlers
+from tests.runtime.meeting import until
 
 PATIENCE_S = 30.0
 """How long a test waits for what must happen; only a failing one waits that long."""
@@ -121,3 +128,59 @@ def test_a_supervisor_answers_threads_actors_and_its_other_children_while_a_chil
     assert supervisor.count_children().active == 1
     assert supervisor.start_child(ChildSpec("b", Actor)) is not None
     supervisor.stop()
+
+
+def process_attachment(log: Path) -> Attachment:
+    """A handler for another process, not attached to anything: it is a child of the test's own supervisor."""
+    target = f"{process_handlers.__name__}:act"
+    return Attachment("h", ("a.b",), target, {"log": str(log)}, HandlerOptions(carrier="process"), target)
+
+
+def handle(attachment: Attachment, log: Path, number: int, do: str) -> None:
+    """Give it an event, and return when its process has begun with it."""
+    attachment.mailbox.put(Event("a.b", {"n": number}, {"do": do}, 0))
+    until(lambda: log.exists() and log.read_text().splitlines()[-1:] == [str(number)])
+
+
+def child_pid(ref: Any) -> int:
+    return int(ref._actor._child._pid)
+
+
+@pytest.mark.parametrize("shutdown", [50, "brutal_kill"])
+def test_a_process_that_ignores_shutdown_is_killed_and_the_supervisor_goes_on(tmp_path: Path, shutdown: Any) -> None:
+    log = tmp_path / "log"
+    attachment = process_attachment(log)
+    spec = ChildSpec("a", (start_handler, (attachment,)), shutdown=shutdown)
+    supervisor = Supervisor.start(children=[spec, ChildSpec("b", Actor)])
+    ref: Any = supervisor.which_children()[0].child
+    neighbour = supervisor.which_children()[1].child
+    handle(attachment, log, 0, "hang on")  # and ignore SIGTERM
+    pid = child_pid(ref)
+
+    supervisor.terminate_child("a")
+    supervisor.restart_child("a")
+    handle(attachment, log, 1, "")
+
+    assert ref.exit_reason == "killed"
+    until(lambda: not Path(f"/proc/{pid}").exists())
+    assert supervisor.which_children()[1].child is neighbour
+    until(lambda: attachment.mailbox.statistics().handled == 1)
+    assert attachment.mailbox.statistics().failed == 1
+    supervisor.stop()
+
+
+@pytest.mark.parametrize("do", ["raise", "exit", "segfault", "be killed"])
+def test_a_process_that_dies_is_restarted_by_the_rules_of_every_child(tmp_path: Path, do: str) -> None:
+    log = tmp_path / "log"
+    attachment = process_attachment(log)
+    supervisor = Supervisor.start(children=[ChildSpec("a", (start_handler, (attachment,)))], max_restarts=1)
+
+    handle(attachment, log, 0, do)
+    handle(attachment, log, 1, "")
+    restarts = supervisor.supervision().restarts
+    handle(attachment, log, 2, do)
+
+    assert restarts == 1
+    assert supervisor.wait(PATIENCE_S) == "shutdown"  # one restart too many in five seconds
+    mailbox = attachment.mailbox.statistics()
+    assert (mailbox.handled, mailbox.failed, mailbox.pending) == (1, 2, 0)
