@@ -80,8 +80,10 @@ if pid == 0:
 os.close(write)
 print(os.read(read, 10_000).decode())
 os.waitpid(pid, 0)
-spool.commit(b"the parent goes on")
-stop.set(); loader.join()
+try:
+    spool.commit(b"the parent goes on", timeout_s=60)  # behind all that the loader has offered
+finally:
+    stop.set(); loader.join()
 assert spool.close(30)
 assert spool.statistics().balanced
 again = Spool(sys.argv[1]); again.start()
