@@ -65,7 +65,9 @@ spool = Spool(sys.argv[1]); spool.start()
 stop = threading.Event()
 def load():
     while not stop.is_set():
-        spool.offer(b"x" * 100)
+        for _ in range(10):
+            spool.offer(b"x" * 100)
+        spool.flush(60)  # so many at a time that the spool is never full
 loader = threading.Thread(target=load); loader.start()
 read, write = os.pipe()
 pid = os.fork()
