@@ -162,11 +162,16 @@ class Mailbox:
 
     def wake(self) -> None:
         """Make the consumer, if there is one, look at its mail."""
-        # In this order: whoever adopts the mailbox in between looks at the mail anyway when it starts.
-        self.idle = False
-        consumer = self.consumer
-        if consumer is not None:
-            consumer._wake()
+        try:
+            # In this order: whoever adopts the mailbox in between looks at the mail anyway when it starts.
+            self.idle = False
+            consumer = self.consumer
+            if consumer is not None:
+                consumer._wake()
+        except BaseException:
+            # The putter has no stack left, or is interrupted: the next one wakes the consumer, were it for nothing.
+            self.idle = True
+            raise
 
     def put_when_full(self, message: Any) -> bool:
         with self._lock:

@@ -43,6 +43,8 @@ class ThreadWaiter:
     def wake(self) -> None:
         try:
             self._gate.release()
+        except RecursionError:
+            raise  # a RuntimeError too, but this one says that nobody was woken
         except RuntimeError:
             return  # released already: a second wake says nothing new
 
@@ -54,12 +56,14 @@ class HostHubWaiter:
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
-        self._greenlet: Any = getcurrent()
+        self._greenlet: Any = None
         self._woken = False
         self._async = hub.loop.async_()
-        self._async.start(self._resume)
 
     def wait(self, timeout_s: float | None = None) -> bool:
+        # Not before it waits here: until then the greenlet may stand in some other wait, that a wake must not end.
+        self._async.start(self._resume)
+        self._greenlet = getcurrent()
         timer = None
         try:
             if timeout_s is not None:

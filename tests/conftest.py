@@ -88,7 +88,8 @@ WATCHED: tuple[Callable[[], dict[object, str]], ...] = (threads, sockets, proces
 
 def _address(fd: int) -> str:
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
-        return f"{sock.family.name} {sock.type.name} {sock.getsockname()}"
+        # In a gevent host, the type of a socket is a bare number.
+        return f"{sock.family.name} {socket.SocketKind(sock.type).name} {sock.getsockname()}"
     return f"fd {fd}"
 
 

@@ -11,17 +11,17 @@ import pytest
 import runtime
 from runtime.testing import Capture, capture_events
 from supervisors import Application
-from tests.runtime.meeting import until
+from tests.runtime.meeting import Hold, until
 
 EVENT = "shop.order.placed"
 
 
 @pytest.fixture
-def release() -> Iterator[threading.Event]:
-    """What hung handlers wait for; set at the end, so that no thread outlives the test."""
-    event = threading.Event()
-    yield event
-    event.set()
+def hold() -> Iterator[Hold]:
+    """What hung handlers wait for; released at the end, so that no thread outlives the test."""
+    hold = Hold()
+    yield hold
+    hold.release()
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ def info(handler_id: str) -> Any:
     return found
 
 
-def test_a_hung_handler_is_fenced_counted_reported_and_replaced(captured: Capture, release: threading.Event) -> None:
+def test_a_hung_handler_is_fenced_counted_reported_and_replaced(captured: Capture, hold: Hold) -> None:
     seen: list[int] = []
     done = threading.Event()
 
     def hang_once(event: str, measurements: dict[str, Any], metadata: dict[str, Any], config: Any) -> None:
         if metadata["n"] == 0:
-            release.wait(60)
+            hold.wait()
         seen.append(metadata["n"])
         if metadata["n"] == 2:
             done.set()
@@ -59,15 +59,15 @@ def test_a_hung_handler_is_fenced_counted_reported_and_replaced(captured: Captur
     assert info("hung").restarts == 1
     assert [letter.event.metadata["n"] for letter in runtime.dead_letters("hung")] == [0]
 
-    release.set()  # the late result is ignored
+    hold.release()  # the late result is ignored
     runtime.execute(EVENT, {}, {"n": 3})
     until(lambda: info("hung").mailbox.pending == 0)
     box = info("hung").mailbox
     assert (box.offered, box.handled, box.failed) == (4, 3, 1)
 
 
-def test_a_handler_that_abandons_too_many_threads_is_parked(captured: Capture, release: threading.Event) -> None:
-    runtime.attach("hung", EVENT, lambda *event: release.wait(60), deadline_s=0.02, max_abandoned=2, max_restarts=100)
+def test_a_handler_that_abandons_too_many_threads_is_parked(captured: Capture, hold: Hold) -> None:
+    runtime.attach("hung", EVENT, lambda *event: hold.wait(), deadline_s=0.02, max_abandoned=2, max_restarts=100)
     for _ in range(5):
         runtime.execute(EVENT)
 
@@ -78,38 +78,34 @@ def test_a_handler_that_abandons_too_many_threads_is_parked(captured: Capture, r
     assert info("hung").mailbox.pending == 3
 
 
-def test_a_green_handler_that_holds_the_hub_is_reported_with_its_stack(
-    captured: Capture, release: threading.Event
-) -> None:
-    runtime.attach("hog", EVENT, lambda *event: release.wait(60), carrier="green")
+def test_a_green_handler_that_holds_the_hub_is_reported_with_its_stack(captured: Capture, hold: Hold) -> None:
+    runtime.attach("hog", EVENT, lambda *event: hold.wait(), carrier="green")
     runtime.execute(EVENT)
 
     (blocked,) = captured.wait_for("runtime.scheduler.blocked")
-    release.set()
+    hold.release()
 
     assert blocked.measurements["duration"] >= 100_000_000
     assert "HandlerActor" in blocked.metadata["activity"]
-    assert "release.wait" in blocked.metadata["stacktrace"]
+    assert "hold.wait" in blocked.metadata["stacktrace"]
     assert info("hog").carrier == "green"
 
 
-def test_a_green_handler_that_holds_the_hub_moves_to_a_thread_when_it_says_so(
-    captured: Capture, release: threading.Event
-) -> None:
+def test_a_green_handler_that_holds_the_hub_moves_to_a_thread_when_it_says_so(captured: Capture, hold: Hold) -> None:
     threads: list[int] = []
     done = threading.Event()
 
     def hog(event: str, measurements: dict[str, Any], metadata: dict[str, Any], config: Any) -> None:
         threads.append(threading.get_ident())
         if metadata["n"] == 0:
-            release.wait(60)
+            hold.wait()
         else:
             done.set()
 
     runtime.attach("hog", EVENT, hog, carrier="green", fallback="thread")
     runtime.execute(EVENT, {}, {"n": 0})
     captured.wait_for("runtime.scheduler.blocked")
-    release.set()
+    hold.release()
     runtime.execute(EVENT, {}, {"n": 1})
 
     assert done.wait(30)

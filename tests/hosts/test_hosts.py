@@ -121,12 +121,12 @@ def test_gunicorn_preloads_and_its_gevent_workers_run_the_application_anew(tmp_p
     assert "Traceback" not in log.read_text()
 
 
-def fetch(url: str, log: Path) -> bytes:
+def fetch(url: str, log: Path, patience_s: float = PATIENCE_S) -> bytes:
     """Get a page from a service that may still be starting."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         with contextlib.suppress(ConnectionError, urllib.error.URLError):
-            with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+            with urllib.request.urlopen(url, timeout=patience_s) as answer:
                 return bytes(answer.read())
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)

@@ -5,8 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
+import gevent
+from gevent import monkey
+
+from runtime import _native
 from runtime._waiting import Waiter, waiter
+
+_T = TypeVar("_T")
 
 PATIENCE_S = 60.0
 """How long anything may take before a test calls it hung; only a failing test waits this long."""
@@ -46,6 +53,26 @@ class Gate:
         self._open = True
         for waiting in self._waiting:
             waiting.wake()
+
+
+class Hold:
+    """Holds the OS thread of whoever waits, and a green actor's hub with it: no hub can run others meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = _native.allocate_lock()
+        self._lock.acquire()
+        self._released = False
+
+    def wait(self, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until it is released."""
+        if self._lock.acquire(True, timeout_s):
+            self._lock.release()
+
+    def release(self) -> None:
+        """Let everybody go on, from now on for ever."""
+        if not self._released:
+            self._released = True
+            self._lock.release()
 
 
 def in_threads(count: int, work: Callable[[int], object]) -> None:
@@ -93,3 +120,17 @@ class Answer:
         if self.error is not None:
             raise self.error
         return self.result
+
+
+def in_a_hub(work: Callable[[], _T]) -> _T:
+    """Run something in a thread that has a gevent hub, as a gevent host's threads have, and be rid of the hub."""
+
+    def run() -> _T:
+        try:
+            return work()
+        finally:
+            # In a patched process our thread is a greenlet of the host's own hub.
+            if not monkey.is_module_patched("threading"):
+                gevent.get_hub().destroy(destroy_loop=True)
+
+    return Answer(run).get()  # type: ignore[return-value]

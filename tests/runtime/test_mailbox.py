@@ -19,7 +19,7 @@ from runtime._events import Event
 from runtime._mailbox import EMPTY, SAMPLE_EVERY, Mailbox
 from runtime._waiting import ThreadWaiter
 from runtime.errors import InvalidValue
-from tests.runtime.meeting import PATIENCE_S, Answer, in_threads, until
+from tests.runtime.meeting import PATIENCE_S, Answer, in_a_hub, in_threads, until
 
 
 class Sleeper:
@@ -186,12 +186,11 @@ def test_block_does_not_hold_the_loop_of_a_gevent_host() -> None:
     box.put("first")
     answers: list[bool] = []
 
-    def in_a_hub_of_its_own() -> None:
+    def work() -> None:
         gevent.get_hub().loop.run_callback(lambda: answers.append(box.put("second")))
         gevent.sleep(0)
-        gevent.get_hub().destroy(destroy_loop=True)
 
-    Answer(in_a_hub_of_its_own).get()
+    in_a_hub(work)
 
     assert answers == [False]
     assert box.statistics().dropped == {"full": 1}
@@ -376,6 +375,25 @@ def test_a_parked_consumer_is_woken_once_for_many_messages() -> None:
         box.put(n)
 
     assert sleeper.woken == 1
+
+
+def test_a_wake_up_that_was_cut_short_is_made_good_by_the_next_message() -> None:
+    class Interrupted(Sleeper):
+        def _wake(self) -> None:
+            super()._wake()
+            if self.woken == 1:
+                raise KeyboardInterrupt
+
+    box, sleeper = Mailbox(), Interrupted()
+    box.adopt(sleeper)
+    box.park(sleeper)
+
+    with pytest.raises(KeyboardInterrupt):
+        box.put("a")
+    box.put("b")
+
+    assert sleeper.woken == 2
+    assert box.take_all(5, sleeper) == ["a", "b"]
 
 
 def test_a_consumer_cannot_park_while_there_is_mail() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,19 +13,12 @@ import pytest
 from runtime import _scheduler
 from runtime._waiting import HostHubWaiter, ThreadWaiter, Waiter, waiter
 from runtime.errors import BeamstalkError
-from tests.runtime.meeting import PATIENCE_S, Answer
+from tests.runtime.meeting import PATIENCE_S, Answer, in_a_hub
 
 
 def in_host_hub(work: Callable[[], Any]) -> Any:
-    """Run something in a thread that has a gevent hub of its own, as a gevent host's threads have."""
-
-    def run() -> Any:
-        try:
-            return gevent.spawn(work).get()
-        finally:
-            gevent.get_hub().destroy(destroy_loop=True)
-
-    return Answer(run).get()
+    """Run something in a greenlet of a gevent host."""
+    return in_a_hub(lambda: gevent.spawn(work).get())
 
 
 class GreenCall:
@@ -99,6 +93,26 @@ def test_without_a_wake_the_wait_ends_when_its_time_is_over(inside: Inside, time
     assert inside(lambda: waiter().wait(timeout_s)) is False
 
 
+def test_a_wake_that_finds_no_stack_left_does_not_return_as_if_it_had_taken_place() -> None:
+    waiting = ThreadWaiter()
+    returned: list[bool] = []
+
+    def dive() -> None:
+        # At the bottom there is no stack for anything; from there upwards there is a little more of it at every call.
+        with contextlib.suppress(RecursionError):
+            dive()
+        try:  # `suppress` would need more stack than the wake
+            if not returned:
+                waiting.wake()
+                returned.append(True)
+        except RecursionError:
+            return
+
+    dive()
+
+    assert waiting.wait(0) is True
+
+
 def test_a_wake_long_after_the_wait_harms_nobody(inside: Inside) -> None:
     late: list[Waiter] = []
 
@@ -110,6 +124,16 @@ def test_a_wake_long_after_the_wait_harms_nobody(inside: Inside) -> None:
     inside(work)  # a host's hub is destroyed by now
     late[0].wake()
     late[0].wake()
+
+
+def test_a_wake_does_not_tear_a_greenlet_out_of_another_wait_of_its_own() -> None:
+    def work() -> bool:
+        waiting = waiter()
+        waiting.wake()
+        gevent.sleep(0.01)
+        return waiting.wait(PATIENCE_S)
+
+    assert in_host_hub(work) is True
 
 
 def test_others_run_on_a_hosts_hub_meanwhile() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
 from collections import Counter
@@ -63,6 +64,27 @@ def settled(handler_id: str) -> Any:
     found = statistics(handler_id)
     assert found.accepted == found.handled + found.failed + found.discarded
     return found
+
+
+# -- what an emitter does ----------------------------------------------------------------------------------------------
+
+
+def test_an_emitter_that_runs_out_of_stack_costs_the_handler_nothing(application: Application, carrier: str) -> None:
+    seen = Seen()
+    runtime.attach("log", "work.done", seen, carrier=carrier)
+
+    def dive() -> None:
+        with contextlib.suppress(RecursionError):
+            dive()
+        # From here upwards each emission comes a little further.
+        with contextlib.suppress(RecursionError):
+            emit(1)
+
+    dive()
+    runtime.execute("work.done", {"n": "last"})
+
+    until(lambda: seen and seen[-1] == "last")
+    assert settled("log").handled == len(seen)
 
 
 # -- what a handler sees -----------------------------------------------------------------------------------------------
