@@ -14,17 +14,19 @@ from app.labeling.storage import Storage
 from app.replay import TIMEOUT_S, End, Pace, Replay, open_platform
 from runtime.testing import Capture
 
-
-def new_replay(storage: Storage, tokens: list[Token], **options: Any) -> Replay:
-    platform, issuer = open_platform(storage)
-    return Replay(platform, issuer, tokens, **options)
+NewReplay = Callable[..., Replay]
 
 
 @pytest.fixture
-def sweeping(storage: Storage) -> Iterator[list[Replay]]:
-    """Sweep the queues of the replays in this list, as the application's poller does."""
+def new_replay(storage: Storage) -> Iterator[NewReplay]:
+    """Make replays. What is abandoned, or late on a slow machine, is swept up as by the application's poller."""
     replays: list[Replay] = []
     done = threading.Event()
+
+    def make(tokens: list[Token], **options: Any) -> Replay:
+        platform, issuer = open_platform(storage)
+        replays.append(Replay(platform, issuer, tokens, **options))
+        return replays[-1]
 
     def sweep() -> None:
         while not done.wait(0.02):
@@ -33,15 +35,15 @@ def sweeping(storage: Storage) -> Iterator[list[Replay]]:
 
     thread = threading.Thread(target=sweep)
     thread.start()
-    yield replays
+    yield make
     done.set()
     thread.join()
 
 
-def test_every_rating_becomes_a_label_of_its_rater(storage: Storage, emitted: Capture) -> None:
+def test_every_rating_becomes_a_label_of_its_rater(storage: Storage, emitted: Capture, new_replay: NewReplay) -> None:
     tokens = lexicon.load(30)
 
-    run = new_replay(storage, tokens)
+    run = new_replay(tokens)
     run.run()
 
     labels = storage.labels(replay.QUEUE_ID)
@@ -55,8 +57,10 @@ def test_every_rating_becomes_a_label_of_its_rater(storage: Storage, emitted: Ca
     assert len(accepted) == 300
 
 
-def test_the_first_extreme_rating_is_refused_and_widens_the_schema_once(storage: Storage, emitted: Capture) -> None:
-    run = new_replay(storage, lexicon.load(60))
+def test_the_first_extreme_rating_is_refused_and_widens_the_schema_once(
+    storage: Storage, emitted: Capture, new_replay: NewReplay
+) -> None:
+    run = new_replay(lexicon.load(60))
     run.run()
 
     assert run.counts.rejected == len(emitted.of("anvil.label.validation_failed")) == 1
@@ -65,11 +69,8 @@ def test_the_first_extreme_rating_is_refused_and_widens_the_schema_once(storage:
     assert {label.schema_version_id for label in storage.labels(replay.QUEUE_ID)} == {"v2"}
 
 
-def test_whoever_walks_away_finishes_at_the_second_attempt(
-    storage: Storage, emitted: Capture, sweeping: list[Replay]
-) -> None:
-    run = new_replay(storage, lexicon.load(10), abandon=0.2)
-    sweeping.append(run)
+def test_whoever_walks_away_finishes_at_the_second_attempt(emitted: Capture, new_replay: NewReplay) -> None:
+    run = new_replay(lexicon.load(10), abandon=0.2)
 
     run.run()
 
@@ -79,14 +80,14 @@ def test_whoever_walks_away_finishes_at_the_second_attempt(
     assert sum(event.measurements["count"] for event in timed_out) == run.counts.abandoned + run.counts.too_late
     assert {event.metadata["attempt"] for event in emitted.of("anvil.policy.requeue")} == {2}
     retries = [stop.metadata.get("retry_count") for stop in emitted.of("anvil.assignment.dispatch.stop")]
-    assert retries.count(1) == run.counts.abandoned
+    assert retries.count(1) == run.counts.abandoned + run.counts.too_late
 
 
 def test_the_conclusion_is_the_agreement_two_exports_and_an_archive(
-    storage: Storage, emitted: Capture, tmp_path: Path
+    emitted: Capture, new_replay: NewReplay, tmp_path: Path
 ) -> None:
     tokens = lexicon.load(50)
-    run = new_replay(storage, tokens)
+    run = new_replay(tokens)
     run.run()
 
     report, manifests = run.conclude(tmp_path)
@@ -100,8 +101,8 @@ def test_the_conclusion_is_the_agreement_two_exports_and_an_archive(
     assert len(emitted.of("anvil.agreement.low_score")) > 0
 
 
-def test_the_gate_is_tried_before_anybody_works(storage: Storage, emitted: Capture) -> None:
-    new_replay(storage, lexicon.load(1))
+def test_the_gate_is_tried_before_anybody_works(emitted: Capture, new_replay: NewReplay) -> None:
+    new_replay(lexicon.load(1))
 
     assert [event.metadata["reason"] for event in emitted.of("anvil.auth.login_failed")] == ["invalid_token"]
     (denied,) = emitted.of("anvil.auth.access_denied")
@@ -121,17 +122,17 @@ class AfterAsking(End):
         return self._left < 0
 
 
-def test_a_run_ends_early_when_its_end_has_come(storage: Storage) -> None:
+def test_a_run_ends_early_when_its_end_has_come(new_replay: NewReplay) -> None:
     # It is asked for before the only batch of samples, and before each of 42 assignments.
-    run = new_replay(storage, lexicon.load(50), end=AfterAsking(43))
+    run = new_replay(lexicon.load(50), end=AfterAsking(43))
 
     run.run()
 
     assert run.counts.submitted == 42
 
 
-def test_a_slow_pace_makes_nobody_too_late(storage: Storage, emitted: Capture) -> None:
-    run = new_replay(storage, lexicon.load(1), rate=0.1 / TIMEOUT_S)  # ten timeouts between two labels
+def test_a_slow_pace_makes_nobody_too_late(emitted: Capture, new_replay: NewReplay) -> None:
+    run = new_replay(lexicon.load(1), rate=0.1 / TIMEOUT_S)  # ten timeouts between two labels
     with ThreadPoolExecutor(max_workers=1) as pool:
         running = pool.submit(run.run)
         emitted.wait_for("anvil.label.submit.stop")
