@@ -806,6 +806,7 @@ def test_everybody_who_asks_while_an_actor_ends_is_answered_or_told(carrier: str
                             ref.stop()
                         case "kill":
                             ref.kill()
+                            ref.wait(PATIENCE_S)
                         case "crash":
                             ref.tell(raising(ValueError("bad")))
                             ref.wait(PATIENCE_S)
