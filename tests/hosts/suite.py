@@ -38,7 +38,6 @@ CORE = (
     "tests/actors/test_deadline.py",
     "tests/actors/test_future.py",
     "tests/actors/test_handler.py",
-    "tests/supervisors/test_dynamic.py",
     "tests/supervisors/test_restart.py",
     "tests/supervisors/test_supervisor.py",
 )
@@ -66,6 +65,7 @@ COMPLETE = (
     "tests/supervisors/test_against_model.py",
     "tests/supervisors/test_application.py",
     "tests/supervisors/test_carriers.py",
+    "tests/supervisors/test_dynamic.py",
     "tests/supervisors/test_flags.py",
     "tests/supervisors/test_partition.py",
     "tests/supervisors/test_reports.py",

@@ -322,10 +322,10 @@ def test_a_green_wait_has_its_time_by_the_fake_clock() -> None:
 def _order(seed: int | None) -> list[int]:
     scheduler = _scheduler.start(seed=seed)
     ran: list[int] = []
-    held = threading.Event()
-    scheduler.post(lambda: held.wait(PATIENCE_S) and None)  # so that all of them are ready together
+    hold = Hold()
+    scheduler.post(hold.wait)  # so that all of them are ready together
     tasks = [run(scheduler, lambda n=n: ran.append(n)) for n in range(100)]
-    held.set()
+    hold.release()
     for task in tasks:
         assert task.done.wait(PATIENCE_S)
     assert _scheduler.stop()
