@@ -81,6 +81,7 @@ def test_killing_an_actor_signals_killed_to_its_links(carrier: str) -> None:
     victim, plain, trapping = started(Obedient, carrier), started(Obedient, carrier), started(Trapping, carrier)
     plain.ask(lambda actor: actor.link(victim))
     trapping.ask(lambda actor: actor.link(victim))
+    victim.ask(lambda actor: None)  # it knows of both links by now; one that comes too late hears "noproc"
 
     victim.kill()
 

@@ -38,7 +38,6 @@ CORE = (
     "tests/actors/test_deadline.py",
     "tests/actors/test_future.py",
     "tests/actors/test_handler.py",
-    "tests/supervisors/test_dynamic.py",
     "tests/supervisors/test_restart.py",
     "tests/supervisors/test_supervisor.py",
 )
@@ -66,6 +65,7 @@ COMPLETE = (
     "tests/supervisors/test_against_model.py",
     "tests/supervisors/test_application.py",
     "tests/supervisors/test_carriers.py",
+    "tests/supervisors/test_dynamic.py",
     "tests/supervisors/test_flags.py",
     "tests/supervisors/test_partition.py",
     "tests/supervisors/test_reports.py",
@@ -82,6 +82,7 @@ _LOOP = "it calls asyncio.run, which a thread with a running loop refuses"
 CANNOT: dict[str, dict[str, str]] = {
     "asyncio_inside": dict.fromkeys(
         (
+            "tests/runtime/test_dispatch.py::test_asyncio_tasks_emit_each_in_its_own_context",
             "tests/runtime/test_spans.py::test_a_coroutine_is_spanned_until_it_ends",
             "tests/runtime/test_spans.py::test_a_cancelled_coroutine_is_an_exception_event",
             "tests/runtime/test_spans.py::test_an_async_with_block_is_spanned",

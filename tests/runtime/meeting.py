@@ -122,6 +122,27 @@ class Answer:
         return self.result
 
 
+class OwnThread(Answer):
+    """Runs a call as the runtime runs its own: in a thread of the system, also in a process that is patched."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self.result: object = None
+        self.error: BaseException | None = None
+        self._ended = False
+        _native.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        super()._run()
+        self._ended = True
+
+    def get(self) -> object:
+        until(lambda: self._ended)
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
 def in_a_hub(work: Callable[[], _T]) -> _T:
     """Run something in a thread that has a gevent hub, as a gevent host's threads have, and be rid of the hub."""
 

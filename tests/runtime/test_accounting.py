@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -241,7 +242,7 @@ def test_the_accounts_add_up_across_stops_starts_and_detachments(
                 runtime.execute("work.done", {"n": emitted[number]})
                 emitted[number] += 1
                 if emitted[number] % 5 == 0:
-                    _native.sleep(0.005)  # more than the handlers can take would only make the test long
+                    time.sleep(0.005)  # more than the handlers can take would only make the test long
 
         in_threads(EMITTERS + 1, work)
         until(lambda: all(a.state == "gave_up" or a.mailbox.pending() == 0 for a in table.all()))

@@ -21,7 +21,7 @@ from runtime import _dispatch
 from runtime._mailbox import Mailbox
 from runtime.clock import FakeClock
 from runtime.errors import InvalidValue, NotCommitted
-from tests.runtime.meeting import in_threads
+from tests.runtime.meeting import OwnThread, in_threads, until
 
 Routed = Callable[..., Mailbox]
 
@@ -216,11 +216,11 @@ def test_a_snapshot_is_replaced_as_a_whole_while_others_emit() -> None:
             for pair in pairs:
                 _dispatch.publish({"a": pair})
 
-    swapping = threading.Thread(target=swap)
-    swapping.start()
+    swapping = OwnThread(swap)
+    until(runtime.event("a").has_handlers)
     in_threads(4, lambda number: [runtime.execute("a", {"n": n}) for n in range(2_000)])
     over.set()
-    swapping.join()
+    swapping.get()
 
     assert sum(len(first.load) for first, _ in pairs) == 8_000
     for first, second in pairs:

@@ -19,7 +19,7 @@ from runtime._events import Event
 from runtime._mailbox import EMPTY, SAMPLE_EVERY, Mailbox
 from runtime._waiting import ThreadWaiter
 from runtime.errors import InvalidValue
-from tests.runtime.meeting import PATIENCE_S, Answer, in_a_hub, in_threads, until
+from tests.runtime.meeting import PATIENCE_S, Answer, OwnThread, in_a_hub, in_threads, until
 
 
 class Sleeper:
@@ -454,7 +454,7 @@ def test_no_wake_up_is_lost_between_many_producers_and_a_consumer_that_parks(cap
             if n % 100 == 0:
                 _native.sleep(0)  # let the consumer come to rest now and then, or it would never park
 
-    consumer = Answer(consume)
+    consumer = OwnThread(consume)
     in_threads(producers, produce)
     consumer.get()
 
@@ -486,7 +486,7 @@ def test_every_offer_is_accounted_for_from_eight_threads(policy: Any) -> None:
         for n in range(each):
             answers[box.put(event(n))] += 1
 
-    consumer = Answer(consume)
+    consumer = OwnThread(consume)
     in_threads(threads, produce)
     done.set()
     consumer.get()
@@ -520,7 +520,7 @@ def test_consumers_replaced_under_fire_lose_no_message_and_handle_none_twice() -
         while not over.is_set():
             consumer = Sleeper()
             box.adopt(consumer)
-            incarnations.append(Answer(lambda consumer=consumer: consume(consumer)))
+            incarnations.append(OwnThread(lambda consumer=consumer: consume(consumer)))
             time.sleep(0.0005)
             box.release(consumer)
         return incarnations

@@ -20,7 +20,7 @@ from runtime._waiting import waiter
 from runtime._watchdog import BLOCKED, BLOCKED_NS
 from runtime.clock import FakeClock
 from runtime.errors import BeamstalkError
-from tests.runtime.meeting import PATIENCE_S, Gate, in_threads, until
+from tests.runtime.meeting import PATIENCE_S, Gate, Hold, in_threads, until
 
 
 class Task:
@@ -323,10 +323,10 @@ def test_a_green_wait_has_its_time_by_the_fake_clock() -> None:
 def _order(seed: int | None) -> list[int]:
     scheduler = _scheduler.start(seed=seed)
     ran: list[int] = []
-    held = threading.Event()
-    scheduler.post(lambda: held.wait(PATIENCE_S) and None)  # so that all of them are ready together
+    hold = Hold()
+    scheduler.post(hold.wait)  # so that all of them are ready together
     tasks = [run(scheduler, lambda n=n: ran.append(n)) for n in range(100)]
-    held.set()
+    hold.release()
     for task in tasks:
         assert task.done.wait(PATIENCE_S)
     assert _scheduler.stop()
@@ -370,17 +370,16 @@ def test_stop_interrupts_who_holds_the_hub() -> None:
 
 
 def test_stop_says_so_when_even_that_does_not_help_and_the_next_scheduler_works() -> None:
-    over = threading.Lock()
-    over.acquire()
+    hold = Hold()
     began = threading.Event()
     scheduler = _scheduler.scheduler()
-    run(scheduler, lambda: (began.set(), over.acquire()))  # no Python code runs in there that could be interrupted
+    run(scheduler, lambda: (began.set(), hold.wait()))  # no Python code runs in there that could be interrupted
     assert began.wait(PATIENCE_S)
 
     assert _scheduler.stop(0.01) is False
 
     assert run(_scheduler.scheduler(), lambda: None).done.wait(PATIENCE_S)
-    over.release()
+    hold.release()
     until(lambda: not scheduler.statistics().running)
 
 

@@ -17,7 +17,7 @@ from runtime.clock import FakeClock
 from runtime.errors import AlreadyStarted, BeamstalkError, InvalidValue, StartError
 from supervisors import Application, ChildSpec, Supervisor
 from tests.actors.people import Obedient, raising
-from tests.runtime.meeting import PATIENCE_S, Answer, Gate, in_threads, until
+from tests.runtime.meeting import PATIENCE_S, Gate, OwnThread, in_threads, until
 
 
 @pytest.fixture(autouse=True)
@@ -498,7 +498,7 @@ def test_an_emission_never_waits_for_the_application_to_start_or_stop() -> None:
             emitted += 1
         return emitted
 
-    emitting = [Answer(keep_emitting) for _ in range(2)]
+    emitting = [OwnThread(keep_emitting) for _ in range(2)]
     for _ in range(10):
         with application.running():
             pass

@@ -21,7 +21,7 @@ from runtime.errors import BeamstalkError
 from supervisors import Application
 from supervisors.telemetry import HANDLERS
 from tests.actors.people import Obedient
-from tests.runtime.meeting import PATIENCE_S, Answer, Gate, in_threads, until
+from tests.runtime.meeting import PATIENCE_S, Gate, OwnThread, in_threads, until
 
 
 @pytest.fixture
@@ -403,7 +403,7 @@ def test_detach_returns_when_nothing_more_is_delivered(application: Application,
             runtime.execute("work.done", {"n": 1})
 
     runtime.attach("log", "work.done", lambda *event: seen.append(1), carrier=carrier)
-    emitting = Answer(keep_emitting)
+    emitting = OwnThread(keep_emitting)
     until(lambda: len(seen) > 10)
     attachment = table.get("log")
     assert attachment is not None
