@@ -96,7 +96,11 @@ CANNOT: dict[str, dict[str, str]] = {
 }
 """For each host, the tests that it cannot run: the beginning of their ids, and why. All run in the other hosts."""
 
-OPTIONS = ("-q", "-p", "no:cacheprovider", "--tb=short", "-o", "faulthandler_exit_on_timeout=true")
+OPTIONS = (
+    *("-q", "-p", "no:cacheprovider", "--tb=short", "-o", "faulthandler_exit_on_timeout=true"),
+    # A host has imported us before pytest comes, which our plugin makes it complain about where it is installed.
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+)
 """On top of the project's own, of which all hold: warnings as errors, strictness, the leak checks of `conftest.py`."""
 
 

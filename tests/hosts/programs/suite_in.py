@@ -70,8 +70,8 @@ def in_a_fork() -> None:
     assert status == 0, status
 
 
-def child(results: Any) -> None:
-    results.put(run(HOST, PATHS))
+def child(result: Any) -> None:
+    result.send(run(HOST, PATHS))
 
 
 def in_a_process(method: str) -> None:
@@ -79,11 +79,13 @@ def in_a_process(method: str) -> None:
 
     context = multiprocessing.get_context(method)
     with Application("parent").running():
-        results = context.SimpleQueue()
-        process = context.Process(target=child, args=(results,))
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=child, args=(sender,))
         process.start()
-        found = results.get()
+        sender.close()  # so that a child which dies ends the wait
+        found = receiver.recv()
         process.join()
+        receiver.close()
         assert process.exitcode == 0, process.exitcode
     say(**found)
 
