@@ -6,6 +6,7 @@ import contextlib
 import socket
 import tempfile
 import time
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.labeling.auth import Gate
 from app.labeling.service import Platform
 from app.labeling.storage import Storage
 from benchmarks._measure import Row, Settings, compare, pinned, rows
+from runtime import Event
 from runtime.clock import Clock
 from supervisors import Application
 
@@ -60,6 +62,20 @@ def one_handler(settings: Settings) -> list[Row]:
             runtime.execute(EVENT, MEASUREMENTS, METADATA)
         took = time.perf_counter() - begun
         application.drain(30)
+        return took
+
+    mail: list[Event] = []
+
+    def bare_steps(name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+        context = copy_context() or None
+        mail.append(Event(name, measurements.copy(), metadata.copy(), time.monotonic_ns(), context))
+
+    def bare(count: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(count):
+            bare_steps(EVENT, MEASUREMENTS, METADATA)
+        took = time.perf_counter() - begun
+        mail.clear()
         return took
 
     def bound(count: int) -> float:
@@ -102,6 +118,7 @@ def one_handler(settings: Settings) -> list[Row]:
         figures = compare(
             {
                 "execute": ours,
+                "its copies, clock reading and object alone": bare,
                 "bound": bound,
                 "blinker": blinker_send,
                 "pyee": pyee_emit,
