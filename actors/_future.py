@@ -27,8 +27,11 @@ class Future(pykka.Future[T]):
     (None, None, 3)
     """
 
+    # What pykka's own __init__ would set on each: no hook, and no result of it.
+    _get_hook: Any = None
+    _get_hook_result: Any = pykka.Future()._get_hook_result
+
     def __init__(self, asked: Asked | None = None) -> None:
-        super().__init__()
         self._asked = asked
         # A list because `append` is one step: of two that give a reply at the same time exactly one is first.
         self._replies: list[tuple[Any, BaseException | None]] = []

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 
 import msgspec
 
+from runtime import _scheduler
+
 ROUNDS = 7
 
 
@@ -115,15 +117,17 @@ def duration(ns: float) -> str:
 
 @contextmanager
 def pinned() -> Iterator[None]:
-    """Keep this thread, and those it starts, on one core, where the system can."""
+    """Keep this thread, and those it starts, the scheduler's among them, on one core, where the system can."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
     before = os.sched_getaffinity(0)
+    _scheduler.stop()
     os.sched_setaffinity(0, {max(before)})
     try:
         yield
     finally:
+        _scheduler.stop()
         os.sched_setaffinity(0, before)
 
 

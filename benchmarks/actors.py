@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import greenlet
@@ -142,9 +143,8 @@ def asks(settings: Settings) -> list[Row]:
         inside, echo, peer = Inside.start(), Idle.start(), PykkaIdle.start()
         candidates = {"in the hub": in_hub, "from a thread": from_thread, "pykka ask": with_pykka}
         figures = compare(candidates, 2_000, settings)
-    for ref in (inside, echo):
-        ref.stop()
-    peer.stop()
+        for ref in (inside, echo, peer):
+            ref.stop()
     made = []
     for name, limit_ns in (("in the hub", 10_000), ("from a thread", 60_000)):
         own, other = figures[name], figures["pykka ask"]
@@ -175,6 +175,13 @@ class Crashing(Actor):
         raise ValueError("as planned")
 
 
+def _crash(supervisor: Any, count: int) -> None:
+    for _ in range(count):
+        ((_, ref, _),) = supervisor.which_children()
+        ref.tell("crash")
+        ref.wait()
+
+
 def restarts(settings: Settings) -> list[Row]:
     """From the crash until the new incarnation's `on_start` is done and the reports of both are written."""
     moments: list[int] = []
@@ -186,24 +193,17 @@ def restarts(settings: Settings) -> list[Row]:
     sink = logger.add(write, level="DEBUG", format="{message}")
     for package in ("actors", "supervisors"):
         logger.enable(package)
-    crashing = ChildSpec("crashing", (Crashing, (moments,)))
-    supervisor: Any = Supervisor.start([crashing], max_restarts=1_000_000, max_seconds=1)
-    inside = Inside.start()
-
-    def crash(count: int) -> None:
-        for _ in range(count):
-            ((_, ref, _),) = supervisor.which_children()
-            ref.tell("crash")
-            ref.wait()
-
     try:
-        moments.clear()
-        # From inside the hub, so that nothing but the restart is measured, and no thread's waking up.
-        inside.ask(lambda: crash(settings.times(5_000)), timeout=600)
-        supervisor.which_children()  # answered when the last one is back
+        with pinned():
+            crashing = ChildSpec("crashing", (Crashing, (moments,)))
+            supervisor: Any = Supervisor.start([crashing], max_restarts=1_000_000, max_seconds=1)
+            inside = Inside.start()
+            moments.clear()
+            # From inside the hub, so that nothing but the restart is measured, and no thread's waking up.
+            inside.ask(partial(_crash, supervisor, settings.times(5_000)), timeout=600)
+            supervisor.stop()  # whose turn comes when the last one is back
+            inside.stop()
     finally:
-        supervisor.stop()
-        inside.stop()
         logger.remove(sink)
         for package in ("actors", "supervisors"):
             logger.disable(package)

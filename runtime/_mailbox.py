@@ -266,17 +266,25 @@ class Mailbox:
 
     def take(self, consumer: Consumer | None = None) -> Any:
         """Take the next message into the consumer's hands, or answer EMPTY. Settle it before the next take."""
-        if not self._batch and not self.load:
+        load = self.load
+        if not self._batch and not load:
             return EMPTY
         with self._lock:
             batch = self._batch
-            if self.consumer is not consumer or not (batch or self.load):
+            if self.consumer is not consumer or not (batch or load):
                 return EMPTY
-            if not batch:
+            self._inflight = 1
+            if batch:
+                return batch.pop()
+            if len(load) > 1:
                 batch = self._refill(self._batch_size())
                 batch.reverse()
-            self._inflight = 1
-            return batch.pop()
+                return batch.pop()
+            message = load.pop(0)
+            self._taken += 1
+            if self._room:
+                self._make_room()
+            return message
 
     def take_all(self, at_most: int, consumer: Consumer | None = None) -> list[Any]:
         """Take up to `at_most` messages at once; settle them with their number."""
@@ -410,11 +418,11 @@ class Mailbox:
         return max(1, self.capacity // 2) if self.policy == "sample" else self.capacity
 
     def _refill(self, at_most: int) -> list[Any]:
-        with self._lock:
-            batch = self.load[:at_most]
-            del self.load[: len(batch)]
-            self._taken += len(batch)
-            self._batch = batch
+        """Take a batch of mail into `_batch`; under the lock."""
+        batch = self.load[:at_most]
+        del self.load[: len(batch)]
+        self._taken += len(batch)
+        self._batch = batch
         if self._room:
             self._make_room()
         return batch
