@@ -126,13 +126,13 @@ def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Ma
                 subscriber.wake()
 
 
-def emit(name: str, measurements: dict[str, Any], metadata: dict[str, Any], rate: float) -> None:
-    """Emit an event that stands for 1/rate of its kind, and take over its measurements; for spans."""
+def emit(name: str, measurements: dict[str, Any], metadata: dict[str, Any], time_ns: int, rate: float) -> None:
+    """Emit an event of that time that stands for 1/rate of its kind, and take over its measurements; for spans."""
     subscribers = _routes.get(name)
     if subscribers is not None:
         if is_tracked(measurements):
             measurements = own(measurements, "measurements")
-        event = Event(name, measurements, own(metadata, "metadata"), _now_ns(), copy_context() or None, rate)
+        event = Event(name, measurements, own(metadata, "metadata"), time_ns, copy_context() or None, rate)
         for subscriber in subscribers:
             deliver(subscriber, event)
 

@@ -111,8 +111,8 @@ class Span:
             # Once for the whole span; a rate of 0 stands for "not this one".
             self._rate = rate if sampling.chosen(rate) else 0
         if self._rate:
-            times = {"monotonic_time": _dispatch._now_ns(), "system_time": _system_ns()}
-            emit(self._start, times, metadata, self._rate)
+            now_ns = _dispatch._now_ns()
+            emit(self._start, {"monotonic_time": now_ns, "system_time": _system_ns()}, metadata, now_ns, self._rate)
         self._started_ns = _dispatch._now_ns()
         return self
 
@@ -127,9 +127,9 @@ class Span:
         metadata[_CONTEXT] = self._context  # whatever the body has done to it: it tells what belongs together
         if error is None:
             measured = {**self._measurements, **standard} if self._measurements else standard
-            emit(self._stop, measured, metadata, self._rate)
+            emit(self._stop, measured, metadata, now_ns, self._rate)
         else:
-            emit(self._exception, standard, {**metadata, **describe(error)}, self._rate)
+            emit(self._exception, standard, {**metadata, **describe(error)}, now_ns, self._rate)
         return False
 
     async def __aenter__(self) -> Span:
