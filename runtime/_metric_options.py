@@ -103,7 +103,7 @@ _SAMPLED: tuple[Kind, ...] = ("summary", "distribution")
 _REPORTER_OPTIONS: Mapping[str, tuple[tuple[Kind, ...], Callable[[Kind, Any], Any]]] = {
     "buckets": (("distribution",), _check_buckets),
     "percentiles": (("summary",), _check_percentiles),
-    "sampling_rate": (_SAMPLED, _check_sampling_rate),
+    "sampling_rate": (tuple(kind for kind in _EVERY if kind != "last_value"), _check_sampling_rate),
     "report_as": (("sum", "summary", "distribution"), _check_report_as),
     "prometheus_type": (("sum",), _check_prometheus_type),
     "max_series": (_EVERY, partial(_check_limit, "max_series")),

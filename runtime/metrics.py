@@ -83,8 +83,8 @@ class MetricOptions(TypedDict, total=False):
       to the kind of metric is refused.
         - `buckets`, of a distribution: inclusive upper bounds, ascending. Default: by the unit.
         - `percentiles`, of a summary: within 0…1 (0.99, not 99). Default: 0.5, 0.9, 0.95, 0.99.
-        - `sampling_rate`, of a summary or distribution: the share of raw samples that is sent, with its rate. What is
-          aggregated, as counters and sums always are, stays exact.
+        - `sampling_rate`, not of a last value: the share of raw samples of a summary or distribution that is sent, with
+          its rate. What is aggregated, as counters and sums always are, stays exact whatever it says.
         - `report_as`: StatsD type of a sum (counter), a summary (gauge, timer), a distribution (timer).
         - `prometheus_type`, of a sum: counter or gauge. Default: counter, but a gauge once a measurement was negative.
         - `max_series`: tag combinations kept apart; the others share one overflow series. Default: 2,000.

@@ -179,7 +179,7 @@ def test_a_reporter_option_that_cannot_work_is_refused(define: Any, option: str,
 MEANT_FOR = {
     "buckets": ([10, 50], {distribution}),
     "percentiles": ([0.99], {summary}),
-    "sampling_rate": (0.5, {summary, distribution}),
+    "sampling_rate": (0.5, {counter, m.sum, summary, distribution}),
     "max_samples": (100, {summary, distribution}),
     "prometheus_type": ("gauge", {m.sum}),
     "max_series": (10, set(KINDS)),
