@@ -23,6 +23,7 @@ import pytest
 
 import runtime
 from actors import processes as living_actors
+from runtime import _scheduler
 
 # A deadline per example would be a timed assertion, and shared machines have slow moments.
 hypothesis.settings.register_profile(
@@ -144,6 +145,8 @@ def session_leaves_nothing_behind() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def test_leaves_nothing_behind() -> Iterator[None]:
     """Fail the test that leaves a thread, socket, process, actor or handler behind."""
+    if not living_actors():
+        _scheduler.stop()  # the one of an earlier test: in whatever order they run, each has its own
     with _nothing_left_over():
         yield
 
