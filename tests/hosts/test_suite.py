@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.hosts.checks import FORKS_WITH_THREADS
 from tests.hosts.suite import CANNOT, COMPLETE, CORE, HOSTS, ROOT
 from tests.hosts.test_hosts import fetch
 
@@ -31,7 +32,7 @@ def run_in(host: str, paths: Sequence[str], tmp_path: Path) -> Found:
     if host == "gunicorn":
         return run_in_gunicorn(paths, tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hosts.programs.suite_in", host, *paths],
+        [sys.executable, "-W", FORKS_WITH_THREADS, "-m", "tests.hosts.programs.suite_in", host, *paths],
         cwd=ROOT,
         env=ENVIRONMENT,
         capture_output=True,
