@@ -14,7 +14,7 @@ from gc import is_tracked
 from numbers import Number
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
-from runtime._events import Event, Name, canonical, own
+from runtime._events import Event, Name, PlainEvent, canonical, own
 from runtime._fork import in_child
 from runtime.clock import Clock
 from runtime.errors import NotCommitted
@@ -109,12 +109,17 @@ def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Ma
         subscribers = _routes.get(name)
         if subscribers is None:
             return
+    make = PlainEvent
     # `own` for dicts of plain values, written out: see there for what the collector has to do with it.
     if type(measurements) is not dict or is_tracked(own_measurements := measurements.copy()):
         own_measurements = _own_measurements(measurements)
+        make = Event
     if type(metadata) is not dict or is_tracked(own_metadata := metadata.copy()):
         own_metadata = own(metadata, "metadata")
-    event = Event(name, own_measurements, own_metadata, _now_ns(), copy_context() or None)  # type: ignore[arg-type]
+        make = Event
+    if context := copy_context() or None:
+        make = Event
+    event = make(name, own_measurements, own_metadata, _now_ns(), context)  # type: ignore[arg-type]
     # `deliver`, written out: the call would be a tenth of an emission.
     for subscriber in subscribers:
         load = subscriber.load

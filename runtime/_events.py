@@ -68,6 +68,11 @@ class Event(msgspec.Struct, frozen=True):
     rate: float = 1.0
 
 
+PlainEvent: type[Event] = msgspec.defstruct("Event", [], bases=(Event,), frozen=True, gc=False)  # type: ignore[assignment]
+"""An event that the garbage collector need not look at, however many wait: one of plain values and no context, which
+can be part of no reference cycle. A tenth of the price of an emission."""
+
+
 def own(mapping: object, what: str) -> dict[str, Any]:
     """Copy a mapping, nested builtin containers included, so that its giver cannot change it any more.
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
 from collections import OrderedDict, UserDict
 from collections.abc import Callable
 from types import MappingProxyType
@@ -162,6 +163,39 @@ def test_the_shortcut_for_dicts_of_numbers_and_strings_copies_them_as_well(route
 
     assert emitted(mail) == [("a", {"n": 1, "s": "x"}, {"n": 1, "s": "x"})]
     assert gc.is_tracked({"n": []})
+
+
+def test_an_event_of_plain_values_is_none_of_the_collectors_business(routed: Routed) -> None:
+    mail = routed("a")
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+    def emit_within_a_request() -> None:
+        variable.set("r1")
+        runtime.execute("a", {"n": 1}, {"user": "ada"})
+
+    contextvars.Context().run(runtime.execute, "a", {"n": 1}, {"user": "ada"})
+    contextvars.Context().run(runtime.execute, "a", {"n": 1}, {"users": ["ada"]})
+    contextvars.Context().run(runtime.execute, "a", {"n": [1]}, {"user": "ada"})
+    contextvars.Context().run(emit_within_a_request)
+
+    assert [gc.is_tracked(event) for event in mail.load] == [False, True, True, True]
+    assert all(isinstance(event, runtime.Event) for event in mail.load)
+
+
+def test_an_event_that_its_own_metadata_lead_back_to_is_collected(routed: Routed) -> None:
+    class Request:
+        event: Any = None
+
+    mail = routed("a")
+    request = Request()
+    runtime.execute("a", {}, {"request": request})
+    request.event = mail.load.pop()
+    gone = weakref.ref(request)
+
+    del request
+    gc.collect()
+
+    assert gone() is None
 
 
 def test_events_carry_the_time_of_the_clock_in_use(routed: Routed) -> None:
