@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[Settings], list[Row]]] = {
     "spawn": actors.spawn,
     "ask": actors.asks,
     "restart": actors.restarts,
+    "answers": actors.answers,
     "million": actors.million,
     "neighbours": isolation.neighbours,
     "overload": overload.overload,

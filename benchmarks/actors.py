@@ -241,3 +241,21 @@ def million(settings: Settings) -> list[Row]:
     )
     met = None if settings.quick else size <= 1024
     return [Row(f"{count:,} supervised actors", each, f"{size:,.0f} bytes each", None, None, "≤ 1 KB", met)]
+
+
+def answers(settings: Settings) -> list[Row]:
+    """How long a supervisor of many children takes to answer."""
+    count = settings.times(10_000)
+    supervisor: Any = Supervisor.start()
+    inside = Inside.start()
+    inside.ask(lambda: [supervisor.start_child(ChildSpec(n, Idle)) for n in range(count)] and None, timeout=600)
+    took = []
+    for _ in range(settings.times(100)):
+        begun = time.perf_counter_ns()
+        supervisor.which_children()
+        took.append(time.perf_counter_ns() - begun)
+    supervisor.stop()
+    inside.stop()
+    slowest = max(took)
+    what = f"which_children of {count:,}, the slowest answer"
+    return [Row(what, duration(slowest), "", None, None, "≤ 100 ms", slowest <= 100_000_000)]
