@@ -19,7 +19,7 @@ from actors._ref import ActorRef
 from runtime import _process_table, _scheduler
 from runtime._mailbox import Mailbox
 from runtime._process_table import ProcessInfo
-from runtime._timers import Timer
+from runtime._timers import NEVER, Timer
 from runtime._waiting import ThreadWaiter
 from runtime.clock import Clock
 from runtime.errors import BeamstalkError, ExitReason, expected
@@ -178,7 +178,7 @@ class Actor(Loop):
     @property
     def clock(self) -> Clock:
         """The clock of the scheduler: the machine's, or a test's."""
-        return _scheduler.scheduler().clock
+        return _scheduler.running_clock()
 
     def stop(self, reason: ExitReason = "normal") -> None:
         """End after the current message, ahead of the mail."""
@@ -192,6 +192,10 @@ class Actor(Loop):
 
     def send_after(self, delay_s: float, message: Any) -> Timer:
         """Send a message to oneself in `delay_s` seconds of the actor's clock."""
+        if self._dead:
+            # A thread that was given up long ago comes back to this line. There may be no scheduler any more, and it
+            # must not start another.
+            return NEVER
         return _scheduler.scheduler().call_after(delay_s, lambda: self._tell_if_alive(message))
 
     def _tell_if_alive(self, message: Any) -> None:

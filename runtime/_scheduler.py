@@ -387,6 +387,12 @@ def scheduler() -> Scheduler:
     return current if current is not None else start()
 
 
+def running_clock() -> Clock:
+    """Return the running scheduler's clock, or the machine's; starts nothing."""
+    current = _scheduler
+    return current.clock if current is not None else Clock()
+
+
 def start(clock: Clock | None = None, seed: int | None = None) -> Scheduler:
     """Start the process's scheduler; one that runs already is kept when no clock and no seed are asked for."""
     global _scheduler, now_ns, _exit_registered

@@ -21,6 +21,18 @@ class Timer(Protocol):
         """Forget the call; harmless when it has been made."""
 
 
+class _Never:
+    """A timer that is never due."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """There is nothing to forget."""
+
+
+NEVER: Timer = _Never()
+
+
 class PendingCall:
     """An entry of the heap; `fire` is None once it was made or cancelled."""
 

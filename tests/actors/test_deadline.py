@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import runtime
+from actors import Actor
+from runtime import _scheduler
 from runtime.testing import Capture, capture_events
 from supervisors import Application
 from tests.runtime.meeting import Hold, until
@@ -112,3 +114,30 @@ def test_a_green_handler_that_holds_the_hub_moves_to_a_thread_when_it_says_so(ca
     assert len(set(threads)) == 2
     assert info("hog").carrier == "thread"
     assert captured.failures == []
+
+
+def test_a_thread_that_comes_back_after_everything_has_ended_starts_nothing_again(hold: Hold) -> None:
+    seen: list[str] = []
+
+    class Late(Actor):
+        carrier = "thread"
+
+        def on_receive(self, message: Any) -> None:
+            seen.append("inside")
+            hold.wait()
+            self.send_after(0, "more").cancel()
+            self.clock.monotonic_ns()
+            seen.append("over")
+
+    with Application("ends").running():
+        ref = Late.start()
+        ref.tell("work")
+        until(lambda: seen == ["inside"])
+        ref.kill()
+        ref.wait(60)
+    assert _scheduler._scheduler is None
+
+    hold.release()
+
+    until(lambda: seen == ["inside", "over"])
+    assert _scheduler._scheduler is None
