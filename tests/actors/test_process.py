@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from gevent import monkey
 
 import runtime
 from actors import processes
@@ -103,6 +104,13 @@ def open_files() -> list[int]:
         with contextlib.suppress(OSError):
             found.append(os.fstat(int(fd)).st_ino)
     return found
+
+
+def says(text: str, reason: str) -> bool:
+    """Tell whether a text says how a process ended. In a patched host gevent's loop, which collects every child, may have
+    been faster than we are, and alone knows."""
+    is_collected = monkey.is_module_patched("os") and "it has collected our child" in text
+    return reason in text or (is_collected and reason.startswith("process ended"))
 
 
 def files_and_threads() -> tuple[int, int]:
@@ -331,10 +339,11 @@ def test_of_a_batch_that_kills_its_process_only_the_guilty_event_fails(
     assert (s.accepted, s.handled, s.failed, s.pending, s.discarded) == (40, 39, 1, 0, 0)
     (letter,) = runtime.dead_letters("h")
     assert letter.event.measurements == {"n": 20}
-    assert reason in letter.traceback
+    assert says(letter.traceback, reason)
     (failure,) = captured.failures
     assert (failure.metadata["event_name"], failure.metadata["handler_id"]) == ("a.b", "h")
-    assert (failure.metadata["kind"], str(failure.metadata["reason"])) == (kind, reason)
+    assert failure.metadata["kind"] == kind
+    assert says(str(failure.metadata["reason"]), reason)
     assert captured.count("actors.crash") == 1
 
 
@@ -385,7 +394,7 @@ def test_a_process_that_dies_idle_is_replaced_at_once_and_fails_no_event(app: Ap
     assert child_pid() != first
     assert lines(log) == [0, 1]
     assert (statistics().handled, statistics().failed) == (2, 0)
-    assert str(captured.events[0].metadata["reason"]) == "process ended by signal SIGKILL"
+    assert says(str(captured.events[0].metadata["reason"]), "process ended by signal SIGKILL")
 
 
 def test_an_event_that_a_dying_process_has_not_begun_is_handled_by_the_next_one(app: Application, log: Path) -> None:
@@ -536,7 +545,7 @@ def test_killing_the_actor_kills_its_process_and_the_next_one_goes_on(app: Appli
 
     assert actor.wait(PATIENCE_S) == "killed"
     assert not is_alive(pid)
-    assert "process ended by signal SIGKILL" in runtime.dead_letters("h")[0].traceback
+    assert says(runtime.dead_letters("h")[0].traceback, "process ended by signal SIGKILL")
     assert app.drain(PATIENCE_S)
     assert lines(log) == list(range(20))
     assert (statistics().handled, statistics().failed) == (19, 1)
