@@ -107,8 +107,10 @@ def open_files() -> list[int]:
 
 
 def says(text: str, reason: str) -> bool:
-    """Tell whether a text says how a process ended. In a patched host gevent's loop, which collects every child, may have
-    been faster than we are, and alone knows."""
+    """Tell whether a text says how a process ended.
+
+    In a patched host gevent's loop, which collects every child, may have been faster than we are, and alone knows.
+    """
     is_collected = monkey.is_module_patched("os") and "it has collected our child" in text
     return reason in text or (is_collected and reason.startswith("process ended"))
 
