@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import pytest
 
-from tests.hosts.checks import FORKS_WITH_THREADS
+from tests.hosts import test_hosts
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120
 CHILDREN = 25
-
-
-def run(program: str, *arguments: str) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-W", FORKS_WITH_THREADS, "-m", f"tests.hosts.programs.{program}", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    return [json.loads(line) for line in done.stdout.splitlines()]
+run = partial(test_hosts.run, patience_s=120)
 
 
 @pytest.mark.parametrize("policy", ["stop", "restart"])

@@ -22,17 +22,19 @@ PATIENCE_S = 60
 HANDLED = 3 * EMITTERS * EACH
 
 
-def run(program: str, *arguments: str, code: int = 0, stderr: str | None = "") -> list[dict[str, Any]]:
+def run(
+    program: str, *arguments: str, code: int = 0, stderr: str | None = "", patience_s: float = PATIENCE_S
+) -> list[dict[str, Any]]:
     """Run a host program and return what it says, a JSON object a line."""
     done = subprocess.run(
         [sys.executable, "-W", FORKS_WITH_THREADS, "-m", f"tests.hosts.programs.{program}", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=patience_s,
         check=False,
     )
-    assert done.returncode == code, (done.returncode, done.stderr)
+    assert done.returncode == code, (done.returncode, done.stderr, done.stdout)
     if stderr is not None:
         assert done.stderr == stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
