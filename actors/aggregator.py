@@ -161,7 +161,7 @@ class Aggregator(Actor):
         fewest, most = _BATCHES
         if took_ns > _scheduler.YIELD_NS:
             self._batch = max(self._batch // 2, fewest)
-        elif took_ns < _scheduler.YIELD_NS // 3 and len(events) == self._batch:
+        elif took_ns < _scheduler.YIELD_NS // 2 and len(events) == self._batch:
             self._batch = min(self._batch * 2, most)
         return True
 

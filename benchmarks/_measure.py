@@ -68,16 +68,24 @@ def yardstick(count: int) -> float:
 
 
 def compare(
-    candidates: Mapping[str, Callable[[int], float]], count: int, settings: Settings, *, with_yardstick: bool = True
+    candidates: Mapping[str, Callable[[int], float]],
+    count: int,
+    settings: Settings,
+    *,
+    bursts: int = 1,
+    with_yardstick: bool = True,
 ) -> dict[str, Figure]:
-    """Run the candidates alternately; each gets how many operations to do and answers the seconds that they took."""
-    count = settings.times(count)
+    """Run the candidates alternately; each gets how many operations to do and answers the seconds that they took.
+
+    With `bursts`, each runs so many times in a round, and the figure of the round is their median.
+    """
+    count, bursts = settings.times(count), settings.times(bursts)
     runs = {"yardstick": yardstick, **candidates} if with_yardstick else candidates
     seen: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(settings.rounds):
         for name, run in runs.items():
             gc.collect()
-            seen[name].append(run(count) / count * 1e9)
+            seen[name].append(statistics.median(run(count) for _ in range(bursts)) / count * 1e9)
     return {name: Figure(name, statistics.median(each), min(each)) for name, each in seen.items()}
 
 

@@ -98,28 +98,30 @@ def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Ma
 
     >>> execute("shop.order.placed", {"amount": 12.5}, {"currency": "EUR"})
     """
+    routes = _routes
     try:
-        subscribers = _routes.get(name)  # type: ignore[arg-type]
+        # `in` and `[]` are single instructions, `get` is a call.
+        subscribers = routes[name] if name in routes else None  # type: ignore[index]  # noqa: SIM401
     except TypeError:  # a list of segments does not hash
         subscribers = None
     if subscribers is None:
         if isinstance(name, str):
             return
         name = canonical(name)
-        subscribers = _routes.get(name)
+        subscribers = routes.get(name)
         if subscribers is None:
             return
-    make = PlainEvent
-    # `own` for dicts of plain values, written out: see there for what the collector has to do with it.
-    if type(measurements) is not dict or is_tracked(own_measurements := measurements.copy()):
-        own_measurements = _own_measurements(measurements)
-        make = Event
-    if type(metadata) is not dict or is_tracked(own_metadata := metadata.copy()):
-        own_metadata = own(metadata, "metadata")
-        make = Event
-    if context := copy_context() or None:
-        make = Event
-    event = make(name, own_measurements, own_metadata, _now_ns(), context)  # type: ignore[arg-type]
+    # `own` for mappings of plain values, written out: see there for what the collector has to do with it.
+    try:
+        own_measurements = {**measurements}
+        own_metadata = {**metadata}
+        plain = not (is_tracked(own_measurements) or is_tracked(own_metadata) or copy_context())
+    except Exception:  # noqa: BLE001  # one of them is no mapping, or one that fails: `_event` says so
+        plain = False
+    if plain:
+        event = PlainEvent(name, own_measurements, own_metadata, _now_ns())  # type: ignore[arg-type]
+    else:
+        event = _event(name, measurements, metadata)  # type: ignore[arg-type]
     # `deliver`, written out: the call would be a tenth of an emission.
     for subscriber in subscribers:
         load = subscriber.load
@@ -137,7 +139,10 @@ def emit(name: str, measurements: dict[str, Any], metadata: dict[str, Any], time
     if subscribers is not None:
         if is_tracked(measurements):
             measurements = own(measurements, "measurements")
-        event = Event(name, measurements, own(metadata, "metadata"), time_ns, copy_context() or None, rate)
+        metadata = own(metadata, "metadata")
+        context = copy_context() or None
+        make = Event if context or is_tracked(measurements) or is_tracked(metadata) else PlainEvent
+        event = make(name, measurements, metadata, time_ns, context, rate)
         for subscriber in subscribers:
             deliver(subscriber, event)
 
@@ -187,11 +192,13 @@ def deliver(subscriber: Subscriber, event: Event) -> None:
             subscriber.wake()
 
 
-def _own_measurements(value: object) -> dict[str, Any]:
-    if isinstance(value, Number):
+def _event(name: str, measurements: object, metadata: object) -> Event:
+    """Make the event of anything that `execute` takes."""
+    if isinstance(measurements, Number):
         warnings.warn('a bare number as measurements means {"value": n}', DeprecationWarning, stacklevel=3)
-        return {"value": value}
-    return own(value, "measurements")
+        measurements = {"value": measurements}
+    context = copy_context() or None
+    return Event(name, own(measurements, "measurements"), own(metadata, "metadata"), _now_ns(), context)
 
 
 @in_child

@@ -82,6 +82,10 @@ class _Tapped(dict[str, tuple[Subscriber, ...]]):
     def __contains__(self, name: object) -> bool:
         return self.get(name) is not None
 
+    def __getitem__(self, name: str) -> tuple[Subscriber, ...]:
+        found: tuple[Subscriber, ...] = self.get(name) or ()
+        return found
+
 
 _lock = _native.RLock()
 _taps: tuple[Tap, ...] = ()
