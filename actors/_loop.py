@@ -62,9 +62,11 @@ class Loop(Life):
 
     def get_state(self) -> Any:
         """Return what `ref.get_state()` shows."""
+        raise NotImplementedError
 
     def set_state(self, state: Any) -> None:
         """Take over a replaced state: the reverse of `get_state`."""
+        raise NotImplementedError
 
     # -- carriers ------------------------------------------------------------------------------------------------------
 

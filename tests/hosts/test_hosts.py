@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,9 @@ from typing import Any
 import pytest
 
 from tests.hosts.checks import EACH, EMITTERS, FORKS_WITH_THREADS
+from tests.hosts.served import served
+from tests.hosts.suite import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60
 HANDLED = 3 * EMITTERS * EACH
 
@@ -101,34 +99,10 @@ def test_an_interrupt_ends_a_service_as_its_user_expects() -> None:
 
 
 def test_gunicorn_preloads_and_its_gevent_workers_run_the_application_anew(tmp_path: Path) -> None:
-    pytest.importorskip("gunicorn", reason="gunicorn is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path / "log"
-    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--worker-class", "gevent"]
-    command += ["--bind", f"127.0.0.1:{port}", "--log-file", str(log), "--graceful-timeout", "5"]
-    service = subprocess.Popen([*command, "tests.hosts.programs.gunicorn_app:application"], cwd=ROOT)
-    try:
-        answers = [json.loads(fetch(f"http://127.0.0.1:{port}/", log)) for _ in range(10)]
-    finally:
-        service.send_signal(signal.SIGTERM)
-        code = service.wait(PATIENCE_S)
+    with served("gunicorn_app:application", tmp_path, "--workers", "2", "--graceful-timeout", "5") as address:
+        answers = [json.load(urllib.request.urlopen(address, timeout=PATIENCE_S)) for _ in range(10)]
 
     for answer in answers:
         assert answer["worker"], answer
         assert answer["echo"] == 7
         assert answer["only_ours"], answer
-    assert code == 0, log.read_text()
-    assert "Traceback" not in log.read_text()
-
-
-def fetch(url: str, log: Path, patience_s: float = PATIENCE_S) -> bytes:
-    """Get a page from a service that may still be starting."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        with contextlib.suppress(ConnectionError, urllib.error.URLError):
-            with urllib.request.urlopen(url, timeout=patience_s) as answer:
-                return bytes(answer.read())
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)

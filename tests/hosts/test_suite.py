@@ -5,11 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,10 @@ from typing import Any
 import pytest
 
 from tests.hosts.checks import FORKS_WITH_THREADS
+from tests.hosts.served import ENVIRONMENT, served
 from tests.hosts.suite import CANNOT, COMPLETE, CORE, HOSTS, ROOT
-from tests.hosts.test_hosts import fetch
 
 PATIENCE_S = 1_800
-# Of this run of pytest, the suite that runs in a host must not know.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 Found = dict[str, Any]
 Expect = Callable[[Sequence[str]], Found]
 
@@ -45,25 +42,10 @@ def run_in(host: str, paths: Sequence[str], tmp_path: Path) -> Found:
 
 
 def run_in_gunicorn(paths: Sequence[str], tmp_path: Path) -> Found:
-    pytest.importorskip("gunicorn", reason="gunicorn is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path / "log"
-    # Without a time limit, because a worker that computes does not answer its master meanwhile.
-    command = [sys.executable, "-m", "gunicorn", "--preload", "--worker-class", "gevent", "--timeout", "0"]
-    command += ["--bind", f"127.0.0.1:{port}", "--log-file", str(log), "tests.hosts.programs.gunicorn_suite"]
     query = urllib.parse.urlencode({"path": paths}, doseq=True)
-    with open(tmp_path / "output", "w") as output:
-        service = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=output)
-    try:
-        answer = fetch(f"http://127.0.0.1:{port}/?{query}", log, PATIENCE_S)
-    finally:
-        service.send_signal(signal.SIGTERM)
-        code = service.wait(60)
-    assert code == 0, log.read_text()
-    assert "Traceback" not in log.read_text()
-    return dict(json.loads(answer))
+    # Without a time limit, because a worker that computes does not answer its master meanwhile.
+    with served("gunicorn_suite", tmp_path, "--timeout", "0") as address:
+        return dict(json.load(urllib.request.urlopen(f"{address}/?{query}", timeout=PATIENCE_S)))
 
 
 @pytest.fixture(scope="session")
