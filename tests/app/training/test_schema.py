@@ -27,7 +27,7 @@ DIGESTS = {
 
 def test_files_in_docs_are_what_the_code_generates() -> None:
     for name, text in schemas().items():
-        assert (PUBLISHED / name).read_text(encoding="utf-8") == text, "run: python -m app.training.schema docs/schemas"
+        assert (PUBLISHED / name).read_text(encoding="utf-8") == text, "run: python -m app.training.schema"
 
 
 def test_writing_again_gives_the_same_files(tmp_path: Path) -> None:
