@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,10 @@ __all__ = [
     "regularizer_span",
     "split",
 ]
+
+
+_GIVEN_UP_S = 0.5
+"""How long after its caller has given up a coroutine is cancelled: the caller's word on that comes first."""
 
 
 class Term(NamedTuple):
@@ -63,10 +67,12 @@ def regularizer_span(regularizer: Regularizer) -> runtime.Span:
     )
 
 
-def compute(regularizer: Regularizer, data: object, at: Array, track_grad_norms: bool) -> Computed:
+def compute(
+    regularizer: Regularizer, data: object, at: Array, track_grad_norms: bool, timeout_s: float | None = None
+) -> Computed:
     """Compute one regularizer in this thread. Raises what its function raises, and InvalidValue for a bad result."""
     what = f"regularizer {regularizer.name!r}"
-    term = evaluate(what, plain_function(regularizer), data, at, track_grad_norms)
+    term = evaluate(what, plain_function(regularizer, timeout_s), data, at, track_grad_norms)
     if term.grad_norm is not None and _if_finite(f"weighted {what}", regularizer.weight * term.grad_norm) is None:
         term = term._replace(gradient=None, grad_norm=None)
     output = RegularizerOutput.compute(regularizer.name, term.value, regularizer.weight, term.custom, term.grad_norm)
@@ -100,9 +106,13 @@ def evaluate(what: str, fn: TermFunction, data: object, at: Array, track_grad_no
     return term if grad_norm is None else term._replace(gradient=slope, grad_norm=grad_norm)
 
 
-def plain_function(regularizer: Regularizer) -> TermFunction:
-    """Return the regularizer's function; of an async one, a function that runs it to its end in a new event loop."""
+def plain_function(regularizer: Regularizer, timeout_s: float | None = None) -> TermFunction:
+    """Return the regularizer's function; of an async one, a function that runs it to its end in a new event loop.
+
+    `timeout_s` is when the caller gives up: one that waits for longer than that is cancelled, so that no thread stays.
+    """
     fn = regularizer.fn
+    patience_s = None if timeout_s is None else timeout_s + _GIVEN_UP_S
     if not regularizer.async_:
         return fn
 
@@ -111,9 +121,13 @@ def plain_function(regularizer: Regularizer) -> TermFunction:
         if not inspect.iscoroutine(result):
             what = f"regularizer {regularizer.name!r} to return a coroutine"
             raise expected(what, result, "Write it with async def, or drop async_=True.")
-        return asyncio.run(result)
+        return asyncio.run(_within(result, patience_s))
 
     return run
+
+
+async def _within(waiting: Coroutine[Any, Any, Any], patience_s: float | None) -> Any:
+    return await asyncio.wait_for(waiting, patience_s)
 
 
 def split(result: Any) -> tuple[Any, Any]:

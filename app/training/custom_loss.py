@@ -73,6 +73,10 @@ def custom_loss(
         if not isinstance(regularizer, Regularizer):
             raise expected("regularizers to be Regularizer values", regularizer, "Write Regularizer(fn, weight, name).")
     check_unique_names(regularizer.name for regularizer in regularizers)
+    if not isinstance(track_grad_norms, bool):
+        raise expected("track_grad_norms to be True or False", track_grad_norms)
+    if not isinstance(model_id, str):
+        raise expected("model_id to be a string", model_id)
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= TIMEOUT_MAX:
         raise expected(f"timeout_s to be a positive number of seconds, at most {TIMEOUT_MAX:.0f}", timeout_s)
     at = _point(logprobs_or_params)

@@ -550,6 +550,8 @@ def test_names_given_twice_are_an_error_that_names_them(captured: Captured) -> N
         ({"timeout_s": math.nan}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: nan"),
         ({"timeout_s": 1e10}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: 1000"),
         ({"timeout_s": 10**400}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: 1000"),
+        ({"track_grad_norms": "no"}, "expected track_grad_norms to be True or False, got: 'no'"),
+        ({"model_id": None}, "expected model_id to be a string, got: None"),
         ({"regularizers": 3}, "expected regularizers to be a list of Regularizer values, got: 3"),
         ({"logprobs_or_params": None}, "expected logprobs_or_params to be an array of real numbers, got: None"),
         (

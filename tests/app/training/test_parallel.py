@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextvars
 import gc
@@ -188,14 +189,13 @@ def test_loss_is_let_go_once_the_last_hung_regularizer_has_returned(hung: Hung) 
     with pytest.raises(RegularizerError):
         custom_loss(data, [1.0], total, [Regularizer(hung, 1.0, "slow")], parallel=True, timeout_s=0.05)
     del data
-    carriers = threading.active_count()
+    assert gone() is not None
+    threads = _thread._count()
 
     hung.release.set()
-    hung.actor.wait(60)
-    assert hung.left.wait(60)
-    until(lambda: gc.collect() >= 0 and gone() is None)
 
-    assert threading.active_count() <= carriers
+    until(lambda: gc.collect() >= 0 and gone() is None)
+    until(lambda: _thread._count() < threads)
 
 
 HOSTED = """
@@ -321,6 +321,27 @@ def test_async_regularizer_runs_out_of_time_also_when_not_parallel(captured: Cap
     release.set()
 
     assert captured.one(f"{COMPUTE}.exception").metadata["async"] is True
+    assert captured.is_balanced()
+
+
+def test_abandoned_coroutine_is_cancelled_and_its_thread_ends(captured: Captured) -> None:
+    threads: list[int] = []
+    seen: list[str] = []
+
+    async def never(data: object, x: Any) -> Any:
+        threads.append(_thread._count())  # its own among them
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    with pytest.raises(RegularizerError, match=r"expected regularizer 'never' to compute within 0.1 s, got"):
+        custom_loss([], [1.0], total, [Regularizer(never, 1.0, "never", async_=True)], timeout_s=0.1)
+    until(lambda: seen == ["cancelled"])
+
+    until(lambda: _thread._count() < threads[0])
+    assert len(captured.of(f"{COMPUTE}.exception")) == 1
     assert captured.is_balanced()
 
 
