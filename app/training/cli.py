@@ -21,7 +21,7 @@ from app.screen import Screen
 from app.training.loop import Training, train_until_interrupted
 from app.training.metrics import METRICS
 from app.training.outputs import CustomLossOutput
-from reporters import Statsd
+from reporters import Statsd, StatsdStatistics
 from runtime.errors import shown
 from supervisors import Application
 
@@ -60,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
     """
     screen = Screen(quiet=args.json)
     lines = _StepLines(screen, args.steps)
-    reporters = [] if args.statsd is None else [Statsd(host=args.statsd[0], port=args.statsd[1])]
+    statsd = None if args.statsd is None else Statsd(host=args.statsd[0], port=args.statsd[1])
     done = 0
     with _file(args.jsonl) as file, lines.attached():
         with (
-            Application("training", metrics=METRICS, children=reporters).running(),
+            Application("training", metrics=METRICS, children=[] if statsd is None else [statsd]).running(),
             screen.progress(lambda: done, args.steps, "steps"),
         ):
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         result = msgspec.structs.asdict(training) | {"interrupted": is_interrupted, "events": account}
         print(msgspec.json.encode(result).decode())
     else:
-        print("\n".join(_summary(args.steps, training, account)))
+        print("\n".join(_summary(args.steps, training, account, None if statsd is None else statsd.statistics())))
     return 130 if is_interrupted else 0
 
 
@@ -129,7 +129,7 @@ class _StepLines:
                 self._screen.line(f"step {step}: {self._loss}, {measurements['duration'] / 1e6:.0f} ms")
 
 
-def _summary(steps: int, training: Training, account: Account) -> Iterator[str]:
+def _summary(steps: int, training: Training, account: Account, sent: StatsdStatistics | None) -> Iterator[str]:
     if training.steps < steps:
         yield f"interrupted after {training.steps:,} of {steps:,} steps"
     yield (
@@ -137,6 +137,9 @@ def _summary(steps: int, training: Training, account: Account) -> Iterator[str]:
         f"(untrained {training.untrained_error:.3f}), correlation {training.correlation:.3f}"
     )
     yield f"events: {account.in_words()}"
+    if sent is not None:
+        failed = f"; {sent.send_errors:,} sends failed: {sent.flush.last_error}" if sent.flush.last_error else ""
+        yield f"statsd: {sent.lines:,} lines in {sent.datagrams:,} packets to {sent.endpoint}{failed}"
 
 
 @contextmanager

@@ -46,7 +46,8 @@ def custom_loss(
     - `track_grad_norms` (False): report L2 norms of gradients; one gradient per term. The combined loss's gradient is
       their weighted sum, so it costs none of its own. Off, no gradient is computed at all. A gradient that fails or
       is not finite is a warning in the log and None, and so is then the total's.
-    - `timeout_s` (30): how long actors may take, together if parallel, else each. What runs in the caller's
+    - `timeout_s` (30): how long actors may take, together if parallel, else each. A coroutine that takes longer is
+      cancelled; a function goes on in its thread, unheard, until it returns. What runs in the caller's
       thread cannot be interrupted.
     - `model_id`: goes into the events.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import socket
 import threading
@@ -154,8 +155,20 @@ def test_metrics_are_sent_where_they_are_wanted(capfd: pytest.CaptureFixture[str
 
         cli.run(options("--steps", "1", "--batch-size", "8", "--statsd", f"127.0.0.1:{server.getsockname()[1]}"))
 
-        sent = server.recv(65_535).decode()
-    assert "tinkex.custom_loss.loss_total:" in sent
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        sent = server.recv(65_535).decode().split("\n")
+    assert any(line.startswith("tinkex.custom_loss.loss_total:") for line in sent)
+    assert re.search(rf"statsd: \d+ lines in \d+ packets to {address}\n$", capfd.readouterr().out)
+
+
+def test_metrics_that_nobody_takes_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+
+    cli.run(options("--steps", "1", "--batch-size", "8", "--statsd", address))
+
+    assert re.search(rf"statsd: .* to {address}; \d+ sends failed: ", capfd.readouterr().out)
 
 
 def test_stopped_run_concludes_with_the_steps_it_has_made(captured: Captured) -> None:
