@@ -72,7 +72,7 @@ def _log_to(path: Path) -> None:
         raise BeamstalkError(
             f"expected a log file that can be written, got: {str(path)!r} ({fault.strerror}). Choose another with --log"
         ) from None
-    for package in ("runtime", "actors", "supervisors", "reporters"):
+    for package in ("runtime", "actors", "supervisors", "reporters", "app.training"):
         logger.enable(package)
 
 

@@ -29,7 +29,7 @@ from app.listener import Received, StatsdListener
 from app.options import Options
 from app.replay import End, Replay, open_platform
 from app.screen import Screen
-from app.training.loop import train
+from app.training.loop import train_until_interrupted
 from app.training.outputs import CustomLossOutput
 from reporters import StatsdStatistics
 from reporters.aitrace import AITrace
@@ -46,7 +46,7 @@ class UnwritableDirectory(BeamstalkError):
 def run(options: Options, screen: Screen) -> summary.Summary:
     """Do the whole job; blocks until the summary is there.
 
-    A KeyboardInterrupt while labelling ends the labelling and nothing else; a later one ends the run.
+    A KeyboardInterrupt while labelling or training ends that and nothing else; a later one ends the run.
     Raises InvalidValue (a bad configuration, more samples than there are), DatasetMissing, UnwritableDirectory,
     MissingExtra, StartError, sqlite3.Error.
     """
@@ -84,7 +84,7 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         if not application.is_running:
             raise BeamstalkError("expected the application to run to the end, got: its tree gave up. See --log FILE")
         report, manifests = replay.conclude(directory)
-        training = None if interrupted else _train(options.train)
+        training = None if interrupted else _train(options.train, screen)
 
         restarts = accounts.restarts(application.supervisor)
         gave_up = {info.id for info in runtime.list_handlers() if info.state == "gave_up"}
@@ -112,7 +112,7 @@ def run(options: Options, screen: Screen) -> summary.Summary:
         exports=manifests,
         exports_kept=options.export is not None,
         training=training,
-        interrupted=interrupted,
+        interrupted=interrupted or (training is not None and training.steps < options.train),
     )
 
 
@@ -197,15 +197,17 @@ def _label(replay: Replay, end: End) -> bool:
     return False
 
 
-def _train(steps: int) -> summary.Training | None:
+def _train(steps: int, screen: Screen) -> summary.Training | None:
     losses: list[float] = []
 
     def on_step(step: int, output: CustomLossOutput) -> None:
         losses.append(output.loss_total)
 
-    if steps:
-        train(steps, on_step=on_step)
-    return summary.Training(steps, losses[0], losses[-1]) if losses else None
+    if not steps:
+        return None
+    with screen.progress(lambda: len(losses), steps, "training steps"):
+        train_until_interrupted(steps, on_step=on_step)
+    return summary.Training(len(losses), losses[0], losses[-1])
 
 
 def _tokens(samples: int | None) -> list[lexicon.Token]:

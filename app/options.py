@@ -82,7 +82,7 @@ def _parser() -> Parser:
         prog="python -m app",
         allow_abbrev=False,
         description="Label the VADER lexicon with its ten human raters, watched by beamstalk. "
-        "`python -m app train` runs the training loop alone.",
+        "`python -m app train` trains alone, `python -m app --sink` receives what durable reporters send.",
     )
     add = parser.add_argument
     add(
@@ -95,7 +95,7 @@ def _parser() -> Parser:
     add("--rate", type=_rate, default=DEFAULT_RATE, metavar="R|max", help="labels per second (default: 500)")
     add(
         "--statsd",
-        type=_address,
+        type=address,
         metavar="HOST:PORT",
         help="where to send metrics (default: a listener in this process that says what it receives)",
     )
@@ -137,7 +137,7 @@ def _parser() -> Parser:
         "--log",
         type=Path,
         metavar="FILE",
-        help="write the runtime's log to FILE: crashes, restarts, lost endpoints",
+        help="write the log to FILE: crashes, restarts, lost endpoints, and each training step as JSON",
     )
     return parser
 
@@ -158,7 +158,7 @@ def _count(text: str) -> int:
 
 
 def _whole(text: str, least: int, what: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) >= least:
+    if text.isascii() and text.isdigit() and len(text) < 100 and int(text) >= least:
         return int(text)
     raise argparse.ArgumentTypeError(f"expected {what}, got: {text!r}")
 
@@ -193,7 +193,8 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _address(text: str) -> tuple[str, int]:
+def address(text: str) -> tuple[str, int]:
+    """Read HOST:PORT for argparse, and look the host up."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65_536):

@@ -17,10 +17,14 @@ _CLEAR = "\r\x1b[K"
 
 
 class Screen:
-    """Prints for several threads. `quiet` prints no lines; progress is shown only if stderr is a terminal."""
+    """Prints for several threads. `quiet` prints no lines; progress is shown only if stderr is a terminal.
+
+    `is_deserted` tells whether whoever read the lines has gone.
+    """
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
+        self.is_deserted = False
         self._lock = threading.Lock()
         self._is_terminal = sys.stderr.isatty()
 
@@ -32,16 +36,18 @@ class Screen:
                 try:
                     print(text, flush=True)
                 except BrokenPipeError:
-                    self._quiet = True  # nobody reads any more; whoever prints the summary will find out
+                    self._quiet = self.is_deserted = (
+                        True  # nobody reads any more; whoever prints the summary will find out
+                    )
 
     @contextmanager
-    def progress(self, done: Callable[[], int], total: int) -> Iterator[None]:
-        """Show how many of `total` labels are done while the block runs."""
+    def progress(self, done: Callable[[], int], total: int, what: str = "labels") -> Iterator[None]:
+        """Show how many of `total` things are done while the block runs."""
         if not self._is_terminal:
             yield
             return
         over = threading.Event()
-        thread = threading.Thread(target=self._redraw, args=[done, total, over])
+        thread = threading.Thread(target=self._redraw, args=[done, total, what, over])
         thread.start()
         try:
             yield
@@ -51,12 +57,12 @@ class Screen:
             with self._lock:
                 self._clear()
 
-    def _redraw(self, done: Callable[[], int], total: int, over: threading.Event) -> None:
+    def _redraw(self, done: Callable[[], int], total: int, what: str, over: threading.Event) -> None:
         started_s = time.monotonic()
         while not over.wait(_REDRAW_EVERY_S):
             rate = done() / (time.monotonic() - started_s)
             with self._lock:
-                sys.stderr.write(f"{_CLEAR}{done():,} of {total:,} labels ({done() / total:.0%}), {rate:,.0f}/s")
+                sys.stderr.write(f"{_CLEAR}{done():,} of {total:,} {what} ({done() / total:.0%}), {rate:,.0f}/s")
                 sys.stderr.flush()
 
     def _clear(self) -> None:

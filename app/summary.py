@@ -75,7 +75,7 @@ class Forwarded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Training(msgspec.Struct, frozen=True):
-    """What the training loop came to."""
+    """What the training loop came to; there is none when the labelling was interrupted."""
 
     steps: int
     first_loss: float
@@ -112,7 +112,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def lines(self) -> Iterator[str]:
         """Yield the summary for people."""
         labels, agreement, emit = self.labels, self.agreement, self.emit
-        ended = ", interrupted" if self.interrupted else ""
+        ended = ", interrupted" if self.interrupted and self.training is None else ""
         sampled = " (events are sampled)" if labels.sampled else ""
         yield (
             f"labels     {labels.submitted:,} submitted for {labels.samples:,} samples in {labels.seconds:.1f} s, "
@@ -140,7 +140,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             yield f"export     {manifest.row_count:,} rows, sha256 {manifest.sha256_hash[:12]}…, {where}"
         if self.training is not None:
             training = self.training
-            yield f"training   {training.steps} steps, loss {training.first_loss:.4f} to {training.last_loss:.4f}"
+            ended = ", interrupted" if self.interrupted else ""
+            losses = f"loss {training.first_loss:.4f} to {training.last_loss:.4f}"
+            yield f"training   {training.steps:,} steps, {losses}{ended}"
 
     def _statsd_lines(self) -> Iterator[str]:
         sent = self.statsd

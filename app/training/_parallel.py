@@ -38,7 +38,7 @@ def compute_in_actors(
         for run in runs:
             run.open()
         for run in runs:
-            run.start(data, at, track_grad_norms)
+            run.start(data, at, track_grad_norms, timeout_s)
         for run in runs:
             run.wait(deadline, timeout_s)
     except BaseException as reason:  # an interrupt, or an actor that would not start: whatever it is, spans get closed
@@ -71,9 +71,9 @@ class _Run:
         self._opened = True
         self._context.run(self._span.__enter__)
 
-    def start(self, data: object, at: Array, track_grad_norms: bool) -> None:
+    def start(self, data: object, at: Array, track_grad_norms: bool, timeout_s: float) -> None:
         """Start the actor, and let it compute."""
-        self._reply = _Worker.start(self).ask((data, at, track_grad_norms), block=False)
+        self._reply = _Worker.start(self).ask((data, at, track_grad_norms, timeout_s), block=False)
 
     def adopt(self, ref: ActorRef[_Worker]) -> bool:
         """Remember the actor that is just starting; False when nobody waits for it any more.
@@ -84,11 +84,11 @@ class _Run:
             self._ref = ref
             return self.outcome is None
 
-    def compute(self, data: object, at: Array, track_grad_norms: bool) -> None:
+    def compute(self, data: object, at: Array, track_grad_norms: bool, timeout_s: float) -> None:
         """Compute in this thread, inside the span, and close it."""
         outcome: Computed | _Failed
         try:
-            outcome = self._context.copy().run(compute, self.regularizer, data, at, track_grad_norms)
+            outcome = self._context.copy().run(compute, self.regularizer, data, at, track_grad_norms, timeout_s)
         except BaseException as reason:  # noqa: BLE001 - it is the outcome, which the caller raises
             outcome = _Failed(reason)
         self._close(outcome)
@@ -136,7 +136,7 @@ class _Worker(Actor):
         if not self._run.adopt(self.actor_ref):
             raise Ignore
 
-    def on_receive(self, message: tuple[object, Array, bool]) -> None:
+    def on_receive(self, message: tuple[object, Array, bool, float]) -> None:
         self._run.compute(*message)
         self.stop()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from loguru import logger
 
 import runtime
 from app.training.gradients import Array, gradient, norm
-from app.training.outputs import RegularizerOutput, Scalar
+from app.training.outputs import RegularizerOutput, Scalar, check_custom, is_finite
 from app.training.regularizers import Regularizer, TermFunction
 from runtime.errors import expected
 
@@ -32,6 +32,10 @@ __all__ = [
     "regularizer_span",
     "split",
 ]
+
+
+_GIVEN_UP_S = 0.5
+"""How long after its caller has given up a coroutine is cancelled: the caller's word on that comes first."""
 
 
 class Term(NamedTuple):
@@ -63,10 +67,14 @@ def regularizer_span(regularizer: Regularizer) -> runtime.Span:
     )
 
 
-def compute(regularizer: Regularizer, data: object, at: Array, track_grad_norms: bool) -> Computed:
+def compute(
+    regularizer: Regularizer, data: object, at: Array, track_grad_norms: bool, timeout_s: float | None = None
+) -> Computed:
     """Compute one regularizer in this thread. Raises what its function raises, and InvalidValue for a bad result."""
     what = f"regularizer {regularizer.name!r}"
-    term = evaluate(what, plain_function(regularizer), data, at, track_grad_norms)
+    term = evaluate(what, plain_function(regularizer, timeout_s), data, at, track_grad_norms)
+    if term.grad_norm is not None and _if_finite(f"weighted {what}", regularizer.weight * term.grad_norm) is None:
+        term = term._replace(gradient=None, grad_norm=None)
     output = RegularizerOutput.compute(regularizer.name, term.value, regularizer.weight, term.custom, term.grad_norm)
     return Computed(output, None if term.gradient is None else regularizer.weight * term.gradient)
 
@@ -79,13 +87,14 @@ def evaluate(what: str, fn: TermFunction, data: object, at: Array, track_grad_no
     """
     value, custom = split(fn(data, at))
     number = _plain(value)
-    if not isinstance(number, int | float):
+    if not isinstance(number, int | float) or isinstance(number, bool):
         raise expected(f"{what} to return a scalar or (scalar, metrics)", value)
-    if not math.isfinite(number):
+    if not is_finite(number):
         raise expected(f"{what} to return a finite value", number, "JSON has neither NaN nor infinity.")
     if not isinstance(custom, Mapping):
         raise expected(f"the metrics of {what} to be a mapping", custom)
-    term = Term(float(number), {key: _plain(scalar) for key, scalar in custom.items()})
+    term = Term(float(number), {_plain(key): _plain(scalar) for key, scalar in custom.items()})
+    check_custom(term.custom, of=f" of {what}")
     if not track_grad_norms:
         return term
     try:
@@ -93,13 +102,17 @@ def evaluate(what: str, fn: TermFunction, data: object, at: Array, track_grad_no
     except Exception as reason:  # noqa: BLE001 - the term's own code, and whatever autograd makes of it
         logger.opt(exception=reason).warning("expected {} to have a gradient, got: {!r}", what, reason)
         return term
-    grad_norm = _finite_norm(what, slope)
+    grad_norm = _if_finite(what, norm(slope))
     return term if grad_norm is None else term._replace(gradient=slope, grad_norm=grad_norm)
 
 
-def plain_function(regularizer: Regularizer) -> TermFunction:
-    """Return the regularizer's function; of an async one, a function that runs it to its end in a new event loop."""
+def plain_function(regularizer: Regularizer, timeout_s: float | None = None) -> TermFunction:
+    """Return the regularizer's function; of an async one, a function that runs it to its end in a new event loop.
+
+    `timeout_s` is when the caller gives up: one that waits for longer than that is cancelled, so that no thread stays.
+    """
     fn = regularizer.fn
+    patience_s = None if timeout_s is None else timeout_s + _GIVEN_UP_S
     if not regularizer.async_:
         return fn
 
@@ -108,9 +121,13 @@ def plain_function(regularizer: Regularizer) -> TermFunction:
         if not inspect.iscoroutine(result):
             what = f"regularizer {regularizer.name!r} to return a coroutine"
             raise expected(what, result, "Write it with async def, or drop async_=True.")
-        return asyncio.run(result)
+        return asyncio.run(_within(result, patience_s))
 
     return run
+
+
+async def _within(waiting: Coroutine[Any, Any, Any], patience_s: float | None) -> Any:
+    return await asyncio.wait_for(waiting, patience_s)
 
 
 def split(result: Any) -> tuple[Any, Any]:
@@ -131,11 +148,13 @@ def combined_norm(gradients: list[Array | None]) -> float | None:
     5.385164807134504
     """
     known = [each for each in gradients if each is not None]
-    return None if len(known) < len(gradients) else _finite_norm("the combined loss", np.sum(known, axis=0))
+    if len(known) < len(gradients):
+        return None
+    with np.errstate(over="ignore"):  # it is said below
+        return _if_finite("the combined loss", norm(np.sum(known, axis=0)))
 
 
-def _finite_norm(what: str, slope: Array) -> float | None:
-    length = norm(slope)
+def _if_finite(what: str, length: float) -> float | None:
     if math.isfinite(length):
         return length
     logger.warning("expected the gradient of {} to be finite, got norm {}; it is left out", what, length)

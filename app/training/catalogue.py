@@ -39,10 +39,10 @@ CATALOGUE: tuple[Declared, ...] = (
     ),
     Declared(
         name="tinkex.http.request",
-        description="One request to the training service, retries included. No answer at all is an exception.",
+        description="One request to the training service, retries included. No answer to be read is an exception.",
         is_span=True,
         metadata={"method": str, "path": str, "pool_type": str, "base_url": str},
-        stop={"result": Literal["ok", "error"] | None, "retry_count": int},
+        stop={"result": Literal["ok", "error"], "retry_count": int},
     ),
     Declared(
         name="tinkex.queue.state_change",

@@ -8,12 +8,14 @@ attempt has a connection of its own. It never follows redirects and never reads 
 from __future__ import annotations
 
 import http.client
+import json
 import math
 import re
 import time
 import uuid
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from threading import TIMEOUT_MAX
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -36,7 +38,11 @@ _STATES: dict[str, QueueState] = {
 RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Answers that may be different next time."""
 
+_URL = re.compile("https?://[!-~]+", re.IGNORECASE)
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+", re.IGNORECASE)
+_METHOD = re.compile("[A-Z]+")
 _PATH = re.compile("/[!-~]*")
+_POLL = "/api/v1/retrieve_future"
 _MAX_BODY_BYTES = 4 * 1024 * 1024
 _MAX_PAUSE_S = 60.0
 
@@ -78,13 +84,18 @@ class _Accepted(msgspec.Struct):
     request_id: str
 
 
-class _Progress(msgspec.Struct):
+class _Word(msgspec.Struct):
+    """What the service may say about its queue, in any answer to a poll."""
+
+    queue_state: str | None = None
+    queue_state_reason: str | None = None
+
+
+class _Progress(_Word, kw_only=True):
     """How far the service is with a request."""
 
     status: Literal["pending", "completed", "failed"]
-    queue_state: str | None = None
-    queue_state_reason: str | None = None
-    retry_after_ms: int | None = None
+    retry_after_ms: float | None = None
     result: Any = None
     error: Any = None
 
@@ -120,16 +131,19 @@ class TrainingClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         # Credentials would end up in the metadata of every event, so neither are they taken nor shown here.
-        shown = base_url if "@" not in base_url else "a URL with credentials"
+        shown = "a URL with credentials" if isinstance(base_url, str) and "@" in base_url else base_url
         try:
-            url = urlsplit(base_url)
+            url = urlsplit(base_url if isinstance(base_url, str) and _URL.fullmatch(base_url) else "")
             host, port = url.hostname, url.port
         except ValueError as error:
             raise expected("base_url to be http(s)://host[:port]", shown) from error
-        if url.scheme not in ("http", "https") or not host or "@" in url.netloc or url.query or url.fragment:
+        if not host or not _HOST.fullmatch(host) or port == 0 or "@" in url.netloc or url.query or url.fragment:
             raise expected("base_url to be http(s)://host[:port]", shown)
-        if not isinstance(max_retries, int) or max_retries < 0:
+        if not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0:
             raise expected("max_retries to be a whole number >= 0", max_retries)
+        if timeout_s == 0:
+            raise expected("timeout_s to be above 0", timeout_s)
+        _check_seconds(timeout_s)
         self._base_url = base_url.rstrip("/")
         self._host, self._port, self._prefix = host, port, url.path.rstrip("/")
         self._connection = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
@@ -145,11 +159,18 @@ class TrainingClient:
         `body` is sent as JSON. All attempts carry one Idempotency-Key. Emits `tinkex.http.request.start` (method, path
         without its query, pool_type, base_url), then `.stop` (+ result: ok for 2xx, else error; retry_count), or
         `.exception` (+ retry_count) when no attempt got an answer; its reason is then raised: OSError or
-        http.client.HTTPException. Raises InvalidValue, before any event, for a path that is none.
+        http.client.HTTPException; or BeamstalkError for an answer that is too long. Raises InvalidValue, before any
+        event, for a method or path that is none, and for a body that has no JSON: NaN and infinity have none.
         """
-        if not _PATH.fullmatch(path):
+        return self._request(method, path, body, lambda response: None)
+
+    def _request(self, method: str, path: str, body: object, heard: Callable[[Response], None]) -> Response:
+        """Send a request as `request` does, and hand every answer to `heard`, also those that are asked for again."""
+        if not isinstance(method, str) or not _METHOD.fullmatch(method):
+            raise expected("method to be in capital letters", method)
+        if not isinstance(path, str) or not _PATH.fullmatch(path):
             raise expected("path to begin with / and hold printable ASCII without spaces", path, "Quote it first.")
-        content = b"" if body is None else msgspec.json.encode(body)
+        content = b"" if body is None else _json(body)
         headers = {"Accept": "application/json", "Idempotency-Key": str(uuid.uuid4())}
         if content:
             headers["Content-Type"] = "application/json"
@@ -169,7 +190,7 @@ class TrainingClient:
         }
         with runtime.span("tinkex.http.request", metadata) as span:
             try:
-                response = retrying(self._attempt, method, path, content, headers)
+                response = retrying(self._attempt, method, path, content, headers, heard)
             finally:
                 retry_count = retrying.statistics.get("attempt_number", 1) - 1
                 span.metadata["retry_count"] = retry_count
@@ -177,32 +198,33 @@ class TrainingClient:
         return msgspec.structs.replace(response, retry_count=retry_count)
 
     def post(self, path: str, body: object) -> Any:
-        """Send JSON and return the JSON of the answer. Raises HttpError for any status but 2xx, else as `request`."""
-        response = self.request("POST", path, body)
-        if not response.is_ok:
-            raise HttpError("POST", path, response)
-        return msgspec.json.decode(response.body)
+        """Send JSON and return the JSON of the answer, None of an empty one.
+
+        Raises HttpError for any status but 2xx, msgspec.DecodeError for an answer that is no JSON, else as `request`.
+        """
+        return _content(path, self.request("POST", path, body))
 
     def run(self, path: str, body: object, timeout_s: float = 300.0) -> Any:
         """Have the service do some work, wait for it at most `timeout_s`, and return its result.
 
         POST `path` answers {"request_id": …}; then POST /api/v1/retrieve_future {"request_id": …} answers {"status":
-        "pending" | "completed" | "failed", …} until it is over. While pending it may name its queue's state; whenever
-        that state or its reason is another than before, emits `tinkex.queue.state_change` (request_id, queue_state,
-        reason). Raises RequestFailed, TimeoutError, and as `post`.
+        "pending" | "completed" | "failed", …} until it is over. The time is looked at between these polls: one under
+        way is waited for, retries included. Any answer, also one that is asked for again, may name the state of the
+        service's queue; 429 without one is "paused_rate_limit". Whenever that state or its reason is another than
+        before, emits `tinkex.queue.state_change` (request_id, queue_state, reason). Raises RequestFailed, TimeoutError,
+        InvalidValue for a `timeout_s` that is none, and as `post`.
         """
+        _check_seconds(timeout_s)
         request_id = msgspec.convert(self.post(path, body), _Accepted).request_id
         queue = _Queue(request_id)
 
         def ask() -> _Progress:
-            answer = self.post("/api/v1/retrieve_future", {"request_id": request_id})
-            progress = msgspec.convert(answer, _Progress)
-            queue.watch(progress)
-            return progress
+            answer = self._request("POST", _POLL, {"request_id": request_id}, queue.watch)
+            return msgspec.convert(_content(_POLL, answer), _Progress)
 
         polling = tenacity.Retrying(
             stop=tenacity.stop_after_delay(timeout_s),
-            wait=self._wait,
+            wait=lambda state: min(self._wait(state), max(0.0, timeout_s - (state.seconds_since_start or 0.0))),
             retry=tenacity.retry_if_result(lambda progress: progress.status == "pending"),
             retry_error_callback=_last_outcome,
             sleep=self._sleep,
@@ -214,17 +236,24 @@ class TrainingClient:
             raise TimeoutError(f"expected request {request_id!r} to be over within {timeout_s} s, got: still pending")
         return progress.result
 
-    def _attempt(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> Response:
+    def _attempt(
+        self, method: str, path: str, content: bytes, headers: dict[str, str], heard: Callable[[Response], None]
+    ) -> Response:
         connection = self._connection(self._host, self._port, timeout=self._timeout_s)
         try:
             connection.request(method, self._prefix + path, content or None, headers)
             answer = connection.getresponse()
             body = answer.read(_MAX_BODY_BYTES + 1)
             if len(body) > _MAX_BODY_BYTES:
-                raise BeamstalkError(f"expected {method} {path} to be answered with at most {_MAX_BODY_BYTES} bytes")
-            return Response(answer.status, body, _retry_after_s(answer.headers.get("Retry-After")))
+                limit = f"at most {_MAX_BODY_BYTES} bytes"
+                raise BeamstalkError(f"expected {method} {path} to be answered with {limit}, got: more")
+            if answer.length:  # http.client overlooks it when told how much to read at most
+                raise http.client.IncompleteRead(body, answer.length)
+            response = Response(answer.status, body, _retry_after_s(answer.headers.get("Retry-After")))
         finally:
             connection.close()
+        heard(response)
+        return response
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Choose the pause before the next attempt: what the service asked for, else ours."""
@@ -241,17 +270,42 @@ class _Queue:
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
-        self._seen: tuple[QueueState, str | None] | None = None
+        self._seen: tuple[QueueState | None, str | None] = None, None
 
-    def watch(self, progress: _Progress) -> None:
+    def watch(self, response: Response) -> None:
         """Emit a state, or a reason for it, that is another than before."""
-        if progress.queue_state is None:
+        try:
+            word = msgspec.json.decode(response.body, type=_Word)
+        except msgspec.DecodeError:
+            word = _Word()  # an answer of a proxy, say; whether it is one to take is decided elsewhere
+        if word.queue_state is None and response.status == 429 and self._seen[0] != "paused_rate_limit":
+            word.queue_state = "paused_rate_limit"
+        if word.queue_state is None:
             return
-        state = _STATES.get(progress.queue_state, "unknown")
-        if self._seen != (state, progress.queue_state_reason):
-            self._seen = state, progress.queue_state_reason
-            metadata = {"request_id": self._request_id, "queue_state": state, "reason": progress.queue_state_reason}
+        state = _STATES.get(word.queue_state, "unknown")
+        if self._seen != (state, word.queue_state_reason):
+            self._seen = state, word.queue_state_reason
+            metadata = {"request_id": self._request_id, "queue_state": state, "reason": word.queue_state_reason}
             runtime.execute("tinkex.queue.state_change", {}, metadata)
+
+
+def _check_seconds(timeout_s: object) -> None:
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 <= timeout_s <= TIMEOUT_MAX:
+        raise expected(f"timeout_s to be a number of seconds, at most {TIMEOUT_MAX:.0f}", timeout_s)
+
+
+def _json(body: object) -> bytes:
+    # msgspec alone would write null for NaN.
+    try:
+        return json.dumps(msgspec.to_builtins(body, str_keys=True), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise expected("body to have JSON", body) from error
+
+
+def _content(path: str, response: Response) -> Any:
+    if not response.is_ok:
+        raise HttpError("POST", path, response)
+    return msgspec.json.decode(response.body) if response.body else None
 
 
 def _last_outcome(state: tenacity.RetryCallState) -> Any:

@@ -7,8 +7,8 @@ the functions it is given, so a green actor should not.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sized
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import numpy as np
@@ -46,13 +46,15 @@ def custom_loss(
     - `track_grad_norms` (False): report L2 norms of gradients; one gradient per term. The combined loss's gradient is
       their weighted sum, so it costs none of its own. Off, no gradient is computed at all. A gradient that fails or
       is not finite is a warning in the log and None, and so is then the total's.
-    - `timeout_s` (30): how long actors may take, together if parallel, else each. What runs in the caller's
+    - `timeout_s` (30): how long actors may take, together if parallel, else each. A coroutine that takes longer is
+      cancelled; a function goes on in its thread, unheard, until it returns. What runs in the caller's
       thread cannot be interrupted.
     - `model_id`: goes into the events.
 
     Errors: InvalidValue, before any event, for arguments that make no loss; RegularizerError naming the regularizer
     that failed, ran out of time, or gave a NaN or infinity; what the base loss raises, unchanged; InvalidValue when
-    the base loss or the total is no finite number. Events are closed before the error is raised. In parallel mode all
+    the base loss or the total is no finite number. What is no Exception (KeyboardInterrupt, SystemExit) and is raised
+    in the caller's thread goes on unchanged. Events are closed before the error is raised. In parallel mode all
     regularizers are waited for; the first of them in order is the error, the others are notes on it.
 
     >>> import autograd.numpy as np
@@ -65,13 +67,19 @@ def custom_loss(
         raise expected("data to have a length", data)
     if base_loss is not None and not callable(base_loss):
         raise expected("base_loss to be callable", base_loss)
+    if not isinstance(regularizers, Iterable):
+        raise expected("regularizers to be a list of Regularizer values", regularizers)
     regularizers = tuple(regularizers)
     for regularizer in regularizers:
         if not isinstance(regularizer, Regularizer):
             raise expected("regularizers to be Regularizer values", regularizer, "Write Regularizer(fn, weight, name).")
     check_unique_names(regularizer.name for regularizer in regularizers)
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
-        raise expected("timeout_s to be a positive number of seconds", timeout_s)
+    if not isinstance(track_grad_norms, bool):
+        raise expected("track_grad_norms to be True or False", track_grad_norms)
+    if not isinstance(model_id, str):
+        raise expected("model_id to be a string", model_id)
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= TIMEOUT_MAX:
+        raise expected(f"timeout_s to be a positive number of seconds, at most {TIMEOUT_MAX:.0f}", timeout_s)
     at = _point(logprobs_or_params)
 
     metadata = {
@@ -114,9 +122,12 @@ def _compute(regularizer: Regularizer, data: object, at: Array, track_grad_norms
 
 def _point(logprobs_or_params: Any) -> Array:
     try:
-        at = np.array(logprobs_or_params, dtype=np.float64)
+        given = np.asarray(logprobs_or_params)
     except (TypeError, ValueError) as error:
         raise expected("logprobs_or_params to be an array of numbers", logprobs_or_params) from error
+    if given.dtype.kind not in "fiub":  # numpy would make numbers of text, NaN of None, and drop imaginary parts
+        raise expected("logprobs_or_params to be an array of real numbers", logprobs_or_params)
+    at = np.array(given, dtype=np.float64)
     # All terms get this one array, some of them on other threads: none may change what the others see.
     at.setflags(write=False)
     return at

@@ -7,6 +7,7 @@ A loss is a function of one array, written with `autograd.numpy` in place of `nu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,10 +50,14 @@ def gradient(loss: Callable[[Any], Any], at: Array) -> Array:
 
 
 def norm(vector: Array) -> float:
-    """Return the L2 norm of an array of any shape.
+    """Return the L2 norm of an array of any shape, also where the squares are too large for a float.
 
     >>> import numpy as np
-    >>> norm(np.array([[3.0], [4.0]]))
-    5.0
+    >>> norm(np.array([[3.0], [4.0]])), norm(np.array([-1e200]))
+    (5.0, 1e+200)
     """
-    return float(np.linalg.norm(vector.ravel()))
+    entries = vector.ravel()
+    largest = float(np.max(np.abs(entries), initial=0.0))
+    if 1e150 < largest < math.inf:
+        return largest * float(np.linalg.norm(entries / largest))
+    return float(np.linalg.norm(entries))

@@ -7,8 +7,10 @@ gives the same run.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -26,7 +28,7 @@ from app.training.outputs import CustomLossOutput
 from app.training.regularizers import Regularizer, l1, l2
 from runtime.errors import expected
 
-__all__ = ["REGULARIZERS", "Training", "train"]
+__all__ = ["REGULARIZERS", "Training", "train", "train_until_interrupted"]
 
 REGULARIZERS = (Regularizer(l1, 1e-5, "l1"), Regularizer(l2, 1e-5, "l2"), Regularizer(unsure, 0.02, "entropy"))
 """What keeps the model small (l1, l2) and doubtful (entropy)."""
@@ -39,7 +41,8 @@ _HELD_OUT = 10
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a run: its last step, and how well held-out tokens are predicted.
 
-    `mean_absolute_error` is in points of the rating scale (-4 … 4); `untrained_error` is that of predicting 0 for every
+    `steps` counts those that were made, which are fewer than asked for when the run was stopped. `mean_absolute_error`
+    is in points of the rating scale (-4 … 4); `untrained_error` is that of predicting 0 for every
     token; `correlation` is Pearson's, 0 where all predictions are equal.
     """
 
@@ -60,8 +63,9 @@ def train(
     regularizers: Sequence[Regularizer] = REGULARIZERS,
     model_id: str = "lexicon-valence",
     on_step: Callable[[int, CustomLossOutput], object] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Training:
-    """Train a new model on the lexicon for some steps.
+    """Train a new model on the lexicon for some steps, or until `stop()`, which is asked after each, is true.
 
     Each step runs in the span `tinkex.training.step` {duration} (model_id, step), emits the events of one
     `custom_loss`, logs its output as one line of JSON (loguru, level INFO) and then calls `on_step(step, output)`;
@@ -89,9 +93,14 @@ def train(
         outputs.append(output)
         if on_step is not None:
             on_step(iteration + 1, output)
+        if stop is not None and stop():
+            raise _Stopped(iteration + 1, params)
         return descent
 
-    params = adam(slope, initial_params(), num_iters=steps, step_size=_LEARNING_RATE)
+    try:
+        params = adam(slope, initial_params(), num_iters=steps, step_size=_LEARNING_RATE)
+    except _Stopped as stopped:
+        steps, params = stopped.steps, stopped.params
     predicted = predict(held_out.features, params)
     return Training(
         steps=steps,
@@ -100,6 +109,33 @@ def train(
         untrained_error=float(np.mean(np.abs(held_out.valence))),
         correlation=float(np.corrcoef(predicted, held_out.valence)[0, 1]) if np.ptp(predicted) else 0.0,
     )
+
+
+def train_until_interrupted(steps: int, **options: Any) -> Training:
+    """Train as `train` does, in a thread of its own: a KeyboardInterrupt of the caller ends it after the step in hand.
+
+    So an interrupt hits no step in its middle, and the run concludes with what it has. A second one is raised.
+    """
+    told = threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        try:
+            training = pool.submit(train, steps, stop=told.is_set, **options)
+            try:
+                return training.result()
+            except KeyboardInterrupt:
+                told.set()
+                return training.result()
+        finally:
+            told.set()  # whatever happens here, the pool waits for one step at most
+
+
+class _Stopped(Exception):
+    """Leave the optimizer, which knows of no end but the last step."""
+
+    def __init__(self, steps: int, params: Array) -> None:
+        super().__init__(steps)
+        self.steps = steps
+        self.params = params
 
 
 def _combined(batch: Batch, x: Any, regularizers: Sequence[Regularizer]) -> Any:

@@ -9,9 +9,10 @@ A change of any field here is a change of the published schema: see `app.trainin
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Self
+from typing import Annotated, Self, SupportsFloat
 
 import msgspec
 
@@ -26,6 +27,9 @@ Value = Annotated[float, msgspec.Meta(description="the term's value before weigh
 Custom = Annotated[dict[str, Scalar], msgspec.Meta(description="the term's own metrics; any JSON scalar")]
 GradNorm = Annotated[float | None, msgspec.Meta(description="L2 norm of the term's gradient; null when untracked")]
 WeightedGradNorm = Annotated[float | None, msgspec.Meta(description="weight * grad_norm; null when untracked")]
+
+
+_OPTIONAL = ("base_loss", "grad_norm", "grad_norm_weighted", "total_grad_norm")
 
 
 class _Json(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,17 +49,17 @@ class _Json(msgspec.Struct, frozen=True, kw_only=True):
         for field in self.__struct_fields__:
             content = getattr(self, field)
             if field == "custom":
-                for key, scalar in content.items():
-                    if type(key) is not str:
-                        raise expected("the keys of custom to be strings", key)
-                    _check_scalar(f"{field}[{key!r}]", scalar)
+                check_custom(content)
+            elif field == "name":
+                check_text("the name of a regularizer", content)
             elif isinstance(content, _Json):
                 content.__post_init__()
             elif isinstance(content, dict):
-                for nested in content.values():
+                for name, nested in content.items():
+                    check_text("the name of a regularizer", name)
                     nested.__post_init__()
-            else:
-                _check_scalar(field, content)
+            elif content is not None or field not in _OPTIONAL:
+                _check_number(field, content)
 
 
 class BaseLossOutput(_Json, frozen=True, kw_only=True):
@@ -162,10 +166,64 @@ def check_unique_names(names: Iterable[str]) -> None:
         raise expected("regularizer names to be unique", twice)
 
 
+def check_text(what: str, text: object) -> None:
+    """Raise InvalidValue for what is no text, or has no JSON: half a surrogate pair is no character.
+
+    >>> check_text("the name", chr(0xD83D))
+    Traceback (most recent call last):
+    runtime.errors.InvalidValue: expected the name to be text that UTF-8 can hold, got: '\\ud83d'
+    """
+    if type(text) is not str:
+        raise expected(f"{what} to be a string", text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise expected(f"{what} to be text that UTF-8 can hold", text) from None
+
+
+def check_custom(custom: Mapping[str, object], of: str = "") -> None:
+    """Raise InvalidValue for metrics that have no JSON; `of` says whose they are.
+
+    >>> check_custom({1: 1.0}, of=" of the base loss")
+    Traceback (most recent call last):
+    runtime.errors.InvalidValue: expected a key of custom of the base loss to be a string, got: 1
+    """
+    for key, scalar in custom.items():
+        check_text(f"a key of custom{of}", key)
+        _check_scalar(f"custom[{key!r}]{of}", scalar)
+
+
+def _check_number(field: str, number: object) -> None:
+    # Exact types: a numpy number passes isinstance(…, float) but has no JSON, and a bool is no number there.
+    if type(number) is not float and type(number) is not int:
+        raise expected(f"{field} to be a number", number, "A numpy number becomes Python's with .item().")
+    if not is_finite(number):
+        raise expected(f"{field} to be a finite number", number, "JSON has neither NaN nor infinity.")
+
+
 def _check_scalar(field: str, scalar: object) -> None:
-    # Exact types: a numpy number passes isinstance(…, float) but has no JSON.
-    if type(scalar) is float:
-        if not math.isfinite(scalar):
-            raise expected(f"{field} to be a finite number", scalar, "JSON has neither NaN nor infinity.")
-    elif scalar is not None and type(scalar) not in (str, int, bool):
-        raise expected(f"{field} to be a JSON scalar", scalar, "Turn numpy numbers into Python's with .item().")
+    if type(scalar) is str:
+        check_text(field, scalar)
+    elif type(scalar) is int:
+        try:
+            str(scalar)
+        except ValueError:  # Python has a limit for what it writes and reads, against attacks
+            limit = sys.get_int_max_str_digits()
+            raise expected(f"{field} to be an integer of at most {limit} digits", scalar) from None
+    elif type(scalar) is float:
+        _check_number(field, scalar)
+    elif scalar is not None and type(scalar) is not bool:
+        fix = "That is text, a number, a bool or None; a numpy number becomes Python's with .item()."
+        raise expected(f"{field} to be a JSON scalar", scalar, fix)
+
+
+def is_finite(number: SupportsFloat) -> bool:
+    """Tell whether a number is finite as a float, which a very large integer is not.
+
+    >>> is_finite(1), is_finite(math.nan), is_finite(10**400)
+    (True, False, False)
+    """
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False

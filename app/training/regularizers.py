@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, TypeAlias
 
 import autograd.numpy as np
 import msgspec
 
-from runtime.errors import BeamstalkError, expected
+from app.training.outputs import check_text, is_finite
+from runtime.errors import BeamstalkError, expected, shown
 
 __all__ = [
     "Regularizer",
@@ -40,7 +42,8 @@ class Regularizer(msgspec.Struct, frozen=True):
     """Declare one term of a loss: its function, its weight (≥ 0) and its name, unique within the loss.
 
     `async_` says that `fn` is a coroutine function; it then runs in an event loop of its own, on its own thread.
-    Raises InvalidValue for a weight that is negative or not finite, an empty name, or an `fn` that cannot be called.
+    Raises InvalidValue for a weight that is negative or not finite, a name that is empty or has no UTF-8, or an `fn`
+    that cannot be called.
 
     >>> Regularizer(l1, -0.1, "l1")
     Traceback (most recent call last):
@@ -55,16 +58,15 @@ class Regularizer(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise expected("the name of a regularizer to be a non-empty string", self.name)
+        msgspec.structs.force_setattr(self, "name", str(self.name))
+        check_text("the name of a regularizer", self.name)
         if not callable(self.fn):
             raise expected(f"the fn of regularizer {self.name!r} to be callable", self.fn)
-        if (
-            not isinstance(self.weight, int | float)
-            or isinstance(self.weight, bool)
-            or not math.isfinite(self.weight)
-            or self.weight < 0
-        ):
-            raise expected(f"the weight of regularizer {self.name!r} to be a finite number >= 0", self.weight)
-        msgspec.structs.force_setattr(self, "weight", float(self.weight))
+        weight: Any = self.weight
+        # numpy's numbers are registered as Real, its bool is not.
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not is_finite(weight) or weight < 0:
+            raise expected(f"the weight of regularizer {self.name!r} to be a finite number >= 0", weight)
+        msgspec.structs.force_setattr(self, "weight", float(weight))
 
 
 class RegularizerError(BeamstalkError):
@@ -75,7 +77,7 @@ class RegularizerError(BeamstalkError):
     """
 
     def __init__(self, regularizer_name: str, reason: BaseException) -> None:
-        super().__init__(f"expected regularizer {regularizer_name!r} to compute, got: {reason!r}")
+        super().__init__(f"expected regularizer {regularizer_name!r} to compute, got: {shown(reason)}")
         self.regularizer_name = regularizer_name
         self.reason = reason
 

@@ -1,8 +1,8 @@
 """The published JSON Schema of the training telemetry's structures.
 
-Owns the files in `docs/schemas`: one per structure and version, written by `python -m app.training.schema docs/schemas`
-and never by hand; a test compares them with what the code says. A change of a structure gets a new
-`catalogue.SCHEMA_VERSION` and with it new files; old files stay, for the readers of old data.
+Owns the files in `docs/schemas`: one per structure and version, written by `python -m app.training.schema` (or into the
+directory that it is given) and never by hand; a test compares them with what the code says. A change of a structure
+gets a new `catalogue.SCHEMA_VERSION` and with it new files; old files stay, for the readers of old data.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from app.training.catalogue import SCHEMA_VERSION
 from app.training.outputs import CustomLossOutput, RegularizerOutput
 
 __all__ = ["schemas", "write"]
+
+_DOCS = Path(__file__).parents[2] / "docs" / "schemas"
 
 _PUBLISHED: dict[str, type[msgspec.Struct]] = {
     "custom_loss_output": CustomLossOutput,
@@ -50,4 +52,4 @@ def _text(name: str, structure: type[msgspec.Struct]) -> str:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(*sys.argv[1:]) if sys.argv[1:] else _DOCS)

@@ -18,6 +18,8 @@ import pytest
 
 from app.labeling.export import read_manifest
 from app.labeling.metrics import METRICS
+from app.training.outputs import CustomLossOutput
+from tests.runtime.meeting import until
 
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(
@@ -478,3 +480,48 @@ def test_training_runs_alone() -> None:
 
     assert done.stderr == ""
     assert done.stdout.startswith("step 1: loss ")
+
+
+def test_training_alone_is_interrupted_after_a_step_and_says_what_it_has() -> None:
+    with start("train", "--steps", "100000", "--batch-size", "8") as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it comes at once, also into a pipe
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, err) == (130, "")
+    told, *rest = out.splitlines()[-3:]
+    assert re.fullmatch(r"interrupted after [\d,]+ of 100,000 steps", told)
+    assert [line.partition(":")[0] for line in rest] == ["held-out tokens", "events"]
+
+
+def test_training_whose_reader_has_gone_ends_quietly() -> None:
+    with start("train", "--steps", "200", "--batch-size", "8") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+
+    assert (process.returncode, err) == (1, "")
+
+
+def test_interrupted_training_after_the_labelling_still_concludes(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    arguments = ("--samples", "5", "--rate", "max", "--train", "100000", "--log", str(log), "--json")
+    with start(*arguments) as process:
+        until(lambda: log.exists() and "regularizer_total" in log.read_text())
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, err) == (130, "")
+    summary = msgspec.json.decode(out)
+    assert (summary["interrupted"], summary["adds_up"]) == (True, True)
+    assert 0 < summary["training"]["steps"] < 100_000
+
+
+def test_the_log_has_each_training_step_as_json(tmp_path: Path) -> None:
+    run("--samples", "5", "--rate", "max", "--train", "2", "--log", str(tmp_path / "log"), "--json")
+
+    lines = [line.partition(" - ")[2] for line in (tmp_path / "log").read_text().splitlines() if "loss_total" in line]
+    assert len([CustomLossOutput.from_json(line) for line in lines]) == 2

@@ -96,6 +96,14 @@ def test_a_foreign_server_a_problem_and_an_interruption_are_told() -> None:
     ]
 
 
+def test_an_interrupted_training_is_told_where_it_happened() -> None:
+    lines = list(summarised(interrupted=True).lines())
+
+    assert [line for line in lines if "interrupted" in line] == [
+        "training   3 steps, loss 3.1400 to 2.7000, interrupted"
+    ]
+
+
 def test_what_was_forwarded_and_what_was_not_is_told() -> None:
     well = summary.Forwarded(
         reporter="aitrace", endpoint="there", delivered=4, waiting=0, dead=0, refused=0, problem=None

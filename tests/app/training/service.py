@@ -50,7 +50,7 @@ def answer(status: int = 200, content: object = None, **headers: str) -> Callabl
     def give(handler: http.server.BaseHTTPRequestHandler) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         handler.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+        for key, value in {"Content_Length": str(len(body)), **headers}.items():
             handler.send_header(key.replace("_", "-"), value)
         handler.end_headers()
         handler.wfile.write(body)
@@ -60,6 +60,16 @@ def answer(status: int = 200, content: object = None, **headers: str) -> Callabl
 
 def hang_up(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def cut_off(body: bytes) -> Callable[[Any], None]:
+    """Promise more than what comes."""
+
+    def give(handler: http.server.BaseHTTPRequestHandler) -> None:
+        answer(content=body, Content_Length=str(len(body) + 10))(handler)
+        handler.close_connection = True
+
+    return give
 
 
 def pending(state: str | None = None, reason: str | None = None, **more: object) -> Callable[[Any], None]:

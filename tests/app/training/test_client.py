@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import socket
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 import tenacity
 
 from app.training.client import HttpError, RequestFailed, TrainingClient
+from app.training.outputs import BaseLossOutput, CustomLossOutput
 from runtime.errors import BeamstalkError, InvalidValue
 from tests.app.training.conftest import Captured
-from tests.app.training.service import Service, answer, completed, hang_up, pending
+from tests.app.training.service import Service, answer, completed, cut_off, hang_up, pending
 
 REQUEST = "tinkex.http.request"
 POLL = "/api/v1/retrieve_future"
@@ -177,6 +179,72 @@ def test_answer_larger_than_four_megabytes_is_refused_without_a_retry(
     assert captured.one(f"{REQUEST}.exception").metadata["retry_count"] == 0
 
 
+def test_answer_of_four_megabytes_is_read(service: Service, client: TrainingClient) -> None:
+    service.answers["/steps"] = [answer(content=bytes(4 * 1024 * 1024))]
+
+    assert len(client.request("GET", "/steps").body) == 4 * 1024 * 1024
+
+
+def test_service_that_hangs_is_an_exception_once_the_retries_are_over(captured: Captured) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = TrainingClient(
+            f"http://127.0.0.1:{silent.getsockname()[1]}", max_retries=1, timeout_s=0.05, sleep=lambda seconds: None
+        )
+
+        with pytest.raises(TimeoutError):
+            client.request("GET", "/steps")
+
+    assert captured.one(f"{REQUEST}.exception").metadata["retry_count"] == 1
+    assert captured.is_balanced()
+
+
+def test_answer_that_ends_too_early_is_asked_for_again(service: Service, client: TrainingClient) -> None:
+    service.answers["/steps"] = [cut_off(b"abc"), cut_off(b""), answer(content=1)]
+
+    response = client.request("GET", "/steps")
+
+    assert (response.body, response.retry_count) == (b"1", 2)
+
+
+def test_empty_answer_is_none(service: Service, client: TrainingClient) -> None:
+    service.answers["/steps"] = [answer(204, b"")]
+
+    assert client.post("/steps", {}) is None
+
+
+def test_answer_that_is_no_json_is_an_error(service: Service, client: TrainingClient) -> None:
+    service.answers["/steps"] = [answer(content=b"<html>")]
+
+    with pytest.raises(msgspec.DecodeError):
+        client.post("/steps", {})
+
+
+@pytest.mark.parametrize("body", [math.nan, {"loss": math.inf}, object(), {"a": {1, object()}}])
+def test_body_that_has_no_json_is_refused_without_an_event(body: object, captured: Captured) -> None:
+    with pytest.raises(InvalidValue, match="expected body to have JSON, got: "):
+        TrainingClient("http://example.org").post("/steps", body)
+
+    assert captured.names() == []
+
+
+def test_structure_is_sent_as_its_json(service: Service, client: TrainingClient) -> None:
+    service.answers["/steps"] = [answer()]
+    output = CustomLossOutput.compose(BaseLossOutput(value=1.0, custom={"ä": 2**80}))
+
+    client.request("POST", "/steps", output)
+
+    ((_, _, _, body),) = service.requests
+    assert body == json.loads(output.to_json())
+
+
+@pytest.mark.parametrize("method", ["", "get", "GET\r\nHost: evil", "Ä", None])
+def test_method_that_is_none_is_refused_without_an_event(method: Any, captured: Captured) -> None:
+    with pytest.raises(InvalidValue, match="expected method to be in capital letters, got: "):
+        TrainingClient("http://example.org").request(method, "/steps")
+
+    assert captured.names() == []
+
+
 # -- the queue --
 
 
@@ -217,6 +285,37 @@ def test_queue_state_is_told_only_when_it_changes(queued: Service, client: Train
     assert captured.is_balanced()
 
 
+def test_answer_that_is_asked_for_again_may_tell_of_the_queue(
+    queued: Service, client: TrainingClient, captured: Captured
+) -> None:
+    full = {"queue_state": "paused_capacity", "queue_state_reason": "full"}
+    limited = {"queue_state": "paused_rate_limit", "queue_state_reason": "tokens"}
+    queued.answers[POLL] = [
+        answer(408, full),
+        answer(408, full),
+        pending(),
+        answer(429, limited),
+        answer(429),
+        pending(),
+        pending("active"),
+        answer(429),
+        answer(429),
+        answer(503, b"<html>"),
+        completed(1),
+    ]
+
+    assert client.run("/forward", {}) == 1
+
+    changes = captured.of("tinkex.queue.state_change")
+    assert [(event.metadata["queue_state"], event.metadata["reason"]) for event in changes] == [
+        ("paused_capacity", "full"),
+        ("paused_rate_limit", "tokens"),
+        ("active", None),
+        ("paused_rate_limit", None),
+    ]
+    assert captured.is_balanced()
+
+
 def test_two_requests_watch_the_queue_each_on_its_own(
     queued: Service, client: TrainingClient, captured: Captured
 ) -> None:
@@ -232,11 +331,20 @@ def test_two_requests_watch_the_queue_each_on_its_own(
 def test_pause_between_polls_is_what_the_service_asks_for(
     queued: Service, client: TrainingClient, pauses: list[float]
 ) -> None:
-    queued.answers[POLL] = [pending(retry_after_ms=250), pending(), completed(None)]
+    queued.answers[POLL] = [pending(retry_after_ms=250), pending(retry_after_ms=0.5), pending(), completed(None)]
 
     client.run("/forward", {})
 
-    assert pauses == [0.25, 7]
+    assert pauses == [0.25, 0.0005, 7]
+
+
+def test_no_pause_is_longer_than_what_is_left(queued: Service, client: TrainingClient, pauses: list[float]) -> None:
+    queued.answers[POLL] = [pending(retry_after_ms=60_000), completed(None)]
+
+    client.run("/forward", {}, timeout_s=5.0)
+
+    assert len(pauses) == 1
+    assert pauses[0] <= 5.0
 
 
 def test_poll_that_fails_for_a_moment_is_retried(queued: Service, client: TrainingClient, captured: Captured) -> None:
@@ -261,6 +369,14 @@ def test_waiting_for_work_has_an_end(queued: Service, client: TrainingClient) ->
 
     with pytest.raises(TimeoutError, match="expected request 'r1' to be over within 0 s, got: still pending"):
         client.run("/forward", {}, timeout_s=0)
+
+
+@pytest.mark.parametrize("timeout_s", [-1, math.nan, math.inf, 1e10, None, "1", True])
+def test_time_to_wait_for_work_must_be_a_number_of_seconds(timeout_s: Any, captured: Captured) -> None:
+    with pytest.raises(InvalidValue, match="expected timeout_s to be a number of seconds, at most [0-9]+, got: "):
+        TrainingClient("http://example.org").run("/forward", {}, timeout_s)
+
+    assert captured.names() == []
 
 
 def test_receipt_that_makes_no_sense_is_refused(service: Service, client: TrainingClient) -> None:
@@ -289,9 +405,18 @@ def test_answer_that_makes_no_sense_is_refused(content: object, queued: Service,
         "http://example.org#x",
         "http://[",
         "http://h:99999",
+        "http://h:0",
+        "http://exa mple.org",
+        "http://h/a b",
+        "http://h\r\n/x",
+        "http://h/ä",
+        " http://h",
+        "http://h\\x",
+        None,
+        b"http://h",
     ],
 )
-def test_url_that_is_none_is_refused(url: str) -> None:
+def test_url_that_is_none_is_refused(url: Any) -> None:
     with pytest.raises(InvalidValue, match=r"expected base_url to be http\(s\)://host\[:port\], got: "):
         TrainingClient(url)
 
@@ -303,14 +428,20 @@ def test_url_with_credentials_is_refused_and_not_repeated() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("max_retries", [-1, 1.5, None])
+@pytest.mark.parametrize("max_retries", [-1, 1.5, None, True])
 def test_max_retries_must_be_a_whole_number(max_retries: Any) -> None:
     with pytest.raises(InvalidValue, match="expected max_retries to be a whole number >= 0"):
         TrainingClient("http://example.org", max_retries=max_retries)
 
 
-@pytest.mark.parametrize("path", ["", "steps", "/a b", "/a\r\nHost: evil", "/ä"])
-def test_path_that_is_none_is_refused_without_an_event(path: str, captured: Captured) -> None:
+@pytest.mark.parametrize("timeout_s", [0, -1, math.nan, 1e10, None])
+def test_timeout_of_an_attempt_must_be_a_positive_number_of_seconds(timeout_s: Any) -> None:
+    with pytest.raises(InvalidValue, match="expected timeout_s to be "):
+        TrainingClient("http://example.org", timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("path", ["", "steps", "/a b", "/a\r\nHost: evil", "/ä", None])
+def test_path_that_is_none_is_refused_without_an_event(path: Any, captured: Captured) -> None:
     with pytest.raises(InvalidValue, match="expected path to begin with / and hold printable ASCII without spaces"):
         TrainingClient("http://example.org").request("GET", path)
 

@@ -7,8 +7,10 @@ import math
 from typing import Any
 
 import autograd.numpy as np
+import gevent
 import pytest
 from autograd.tracer import isbox
+from greenlet import GreenletExit
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -16,6 +18,7 @@ from loguru import logger
 
 import runtime
 from app.training.custom_loss import custom_loss
+from app.training.outputs import CustomLossOutput
 from app.training.regularizers import Regularizer, RegularizerError, l1, l2, l2_centred, sparsity
 from runtime.errors import InvalidValue
 from tests.app.training.conftest import Captured
@@ -228,6 +231,31 @@ def test_gradient_that_is_not_finite_is_a_warning_and_none(warnings: list[str]) 
     assert "expected the gradient of the base loss to be finite" in warnings[0]
 
 
+def test_gradient_that_its_weight_makes_infinite_is_a_warning_and_none(warnings: list[str]) -> None:
+    def steep(data: object, x: Any) -> Any:
+        return np.sum(x) * 1e300
+
+    output = custom_loss([], [1e-300, 1e-300], steep, [Regularizer(steep, 1e10, "steep")], track_grad_norms=True)
+
+    assert output.loss_total == pytest.approx(2e10)
+    assert output.base_loss is not None
+    assert output.base_loss.grad_norm == pytest.approx(math.sqrt(2) * 1e300)
+    assert output.regularizers["steep"].grad_norm is None
+    assert output.total_grad_norm is None
+    assert "expected the gradient of weighted regularizer 'steep' to be finite" in warnings[0]
+
+
+def test_combined_gradient_that_is_infinite_is_a_warning_and_none(warnings: list[str]) -> None:
+    def steep(data: object, x: Any) -> Any:
+        return np.sum(x) * 1e308
+
+    output = custom_loss([], [0.0, 0.0], steep, [Regularizer(steep, 1.0, "steep")], track_grad_norms=True)
+
+    assert output.regularizers["steep"].grad_norm == pytest.approx(math.sqrt(2) * 1e308)
+    assert output.total_grad_norm is None
+    assert "expected the gradient of the combined loss to be finite" in warnings[0]
+
+
 # -- events --
 
 
@@ -333,11 +361,11 @@ def test_regularizer_that_raises_is_named_and_everything_is_closed(parallel: boo
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("number", [math.nan, math.inf, np.float32(math.inf), 10**400])
 def test_regularizer_that_gives_no_finite_number_is_named(number: float, parallel: bool, captured: Captured) -> None:
     regularizers = [Regularizer(lambda data, x: number, 1.0, "odd")]
 
-    with pytest.raises(RegularizerError, match=r"regularizer 'odd' to return a finite value, got: (nan|inf)"):
+    with pytest.raises(RegularizerError, match=r"regularizer 'odd' to return a finite value, got: (nan|inf|1000)"):
         custom_loss([], [1.0], total, regularizers, parallel=parallel)
 
     assert len(captured.of("tinkex.regularizer.compute.exception", regularizer_name="odd")) == 1
@@ -345,11 +373,86 @@ def test_regularizer_that_gives_no_finite_number_is_named(number: float, paralle
     assert captured.is_balanced()
 
 
-def test_metric_that_is_no_finite_number_fails_the_loss(captured: Captured) -> None:
-    with pytest.raises(InvalidValue, match=r"expected custom\['nll'\] to be a finite number, got: nan"):
-        custom_loss([], [1.0], lambda data, x: (1.0, {"nll": math.nan}))
+def test_metric_that_is_no_finite_number_fails_the_loss_before_a_regularizer_runs(captured: Captured) -> None:
+    with pytest.raises(
+        InvalidValue, match=r"expected custom\['nll'\] of the base loss to be a finite number, got: nan"
+    ):
+        custom_loss([], [1.0], lambda data, x: (1.0, {"nll": math.nan}), [Regularizer(l1, 1.0, "l1")])
 
     assert captured.names() == ["tinkex.custom_loss.start", "tinkex.custom_loss.exception"]
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({"a": math.nan}, "custom['a'] of regularizer 'odd' to be a finite number"),
+        ({"a": {"b": 1}}, "custom['a'] of regularizer 'odd' to be a JSON scalar"),
+        ({"a": np.ones(1)}, "custom['a'] of regularizer 'odd' to be a JSON scalar"),
+        ({"a": "\ud800"}, "custom['a'] of regularizer 'odd' to be text that UTF-8 can hold"),
+        ({"\ud800": 1}, "a key of custom of regularizer 'odd' to be text that UTF-8 can hold"),
+        ({1: 1}, "a key of custom of regularizer 'odd' to be a string"),
+        ({"a": 10**5000}, "custom['a'] of regularizer 'odd' to be an integer of at most 4300 digits"),
+        ([1], "the metrics of regularizer 'odd' to be a mapping"),
+    ],
+)
+def test_metrics_that_have_no_json_are_an_exception_of_their_regularizer(
+    metrics: object, message: str, parallel: bool, captured: Captured
+) -> None:
+    with pytest.raises(RegularizerError) as caught:
+        custom_loss([], [1.0], total, [Regularizer(lambda data, x: (1.0, metrics), 1.0, "odd")], parallel=parallel)
+
+    assert f"expected {message}, got: " in str(caught.value.reason)
+    assert captured.one("tinkex.regularizer.compute.exception").metadata["regularizer_name"] == "odd"
+    assert len(captured.of("tinkex.custom_loss.exception")) == 1
+    assert captured.is_balanced()
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_numpy_scalars_and_zero_dimensional_arrays_become_json(parallel: bool) -> None:
+    metrics = {
+        "float32": np.float32(1.5),
+        "int64": np.int64(7),
+        "bool": np.bool_(True),
+        np.str_("str"): np.str_("text"),
+        "array": np.array(3.0),
+        "none": None,
+    }
+
+    output = custom_loss(
+        [],
+        [1.0],
+        lambda data, x: (np.float32(0.5), metrics),
+        [Regularizer(l1, np.float32(0.5), "l1")],
+        parallel=parallel,
+    )
+
+    assert output.base_loss is not None
+    assert CustomLossOutput.from_json(output.to_json()) == output
+    assert output.base_loss.custom == {
+        "float32": 1.5,
+        "int64": 7,
+        "bool": True,
+        "str": "text",
+        "array": 3.0,
+        "none": None,
+    }
+    assert output.loss_total == 1.0
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_reason_that_cannot_be_shown_is_still_named(parallel: bool, captured: Captured) -> None:
+    class Unspeakable(Exception):
+        def __repr__(self) -> str:
+            raise RuntimeError("no words")
+
+    def fail(data: object, x: Any) -> Any:
+        raise Unspeakable
+
+    with pytest.raises(RegularizerError, match="expected regularizer 'odd' to compute, got: <Unspeakable, whose repr"):
+        custom_loss([], [1.0], total, [Regularizer(fail, 1.0, "odd")], parallel=parallel)
+
+    assert captured.is_balanced()
 
 
 def test_total_that_overflows_fails_the_loss(captured: Captured) -> None:
@@ -377,7 +480,9 @@ def test_base_loss_that_raises_is_raised_unchanged(captured: Captured) -> None:
     assert captured.names() == ["tinkex.custom_loss.start", "tinkex.custom_loss.exception"]
 
 
-@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit, GreenletExit, gevent.Timeout]
+)
 def test_interrupted_regularizer_closes_everything_and_goes_on_unchanged(
     end: type[BaseException], captured: Captured
 ) -> None:
@@ -396,7 +501,7 @@ def test_interrupted_regularizer_closes_everything_and_goes_on_unchanged(
     assert captured.is_balanced()
 
 
-@pytest.mark.parametrize("result", [None, "1", [1.0], np.ones(2), np.ones((1, 1)), (1.0, {}, {})])
+@pytest.mark.parametrize("result", [None, "1", True, 1j, [1.0], np.ones(1), np.ones((1, 1)), (1.0, {}, {})])
 def test_regularizer_that_returns_no_scalar_is_an_error(result: object) -> None:
     with pytest.raises(RegularizerError, match="regularizer 'odd' to return a scalar"):
         custom_loss([], [1.0], total, [Regularizer(lambda data, x: result, 1.0, "odd")])
@@ -436,11 +541,26 @@ def test_names_given_twice_are_an_error_that_names_them(captured: Captured) -> N
     ("arguments", "message"),
     [
         ({"data": 3}, "expected data to have a length, got: 3"),
-        ({"logprobs_or_params": "x"}, "expected logprobs_or_params to be an array of numbers, got: 'x'"),
+        ({"logprobs_or_params": "x"}, "expected logprobs_or_params to be an array of real numbers, got: 'x'"),
         ({"base_loss": 1.0}, "expected base_loss to be callable, got: 1.0"),
         ({"regularizers": [l1]}, r"expected regularizers to be Regularizer values, got: .*Regularizer\(fn, weight"),
-        ({"timeout_s": 0}, "expected timeout_s to be a positive number of seconds, got: 0"),
-        ({"timeout_s": math.nan}, "expected timeout_s to be a positive number of seconds, got: nan"),
+        ({"timeout_s": 0}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: 0"),
+        ({"timeout_s": -1}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: -1"),
+        ({"timeout_s": None}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: None"),
+        ({"timeout_s": math.nan}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: nan"),
+        ({"timeout_s": 1e10}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: 1000"),
+        ({"timeout_s": 10**400}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: 1000"),
+        ({"track_grad_norms": "no"}, "expected track_grad_norms to be True or False, got: 'no'"),
+        ({"model_id": None}, "expected model_id to be a string, got: None"),
+        ({"regularizers": 3}, "expected regularizers to be a list of Regularizer values, got: 3"),
+        ({"logprobs_or_params": None}, "expected logprobs_or_params to be an array of real numbers, got: None"),
+        (
+            {"logprobs_or_params": ["1.5"]},
+            r"expected logprobs_or_params to be an array of real numbers, got: \['1.5'\]",
+        ),
+        ({"logprobs_or_params": [1j]}, r"expected logprobs_or_params to be an array of real numbers, got: \[1j\]"),
+        ({"logprobs_or_params": [10**400]}, "expected logprobs_or_params to be an array of real numbers, got: "),
+        ({"logprobs_or_params": [[1], [2, 3]]}, "expected logprobs_or_params to be an array of numbers, got: "),
     ],
 )
 def test_arguments_that_make_no_loss_are_refused(arguments: Any, message: str, captured: Captured) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import signal
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 from loguru import logger
 
 from app.training import cli
-from app.training.loop import REGULARIZERS, train
+from app.training.loop import REGULARIZERS, train, train_until_interrupted
 from app.training.outputs import CustomLossOutput
 from app.training.regularizers import Regularizer, RegularizerError
 from runtime.errors import InvalidValue
@@ -112,17 +116,99 @@ def test_command_prints_steps_and_result_on_stdout_only(capfd: pytest.CaptureFix
     assert cli.run(options("--steps", "2", "--batch-size", "32")) == 0
 
     out, err = capfd.readouterr()
-    assert [line.partition(":")[0] for line in out.splitlines()] == ["step 1", "step 2", "held-out tokens"]
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["step 1", "step 2", "held-out tokens", "events"]
     assert err == ""
+
+
+@pytest.mark.parametrize("how", [(), ("--parallel",)])
+def test_lines_say_what_the_events_say(how: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "steps.jsonl"
+
+    cli.run(options("--steps", "2", "--batch-size", "32", "--jsonl", str(file), *how))
+
+    line = capfd.readouterr().out.splitlines()[1]
+    last = CustomLossOutput.from_json(file.read_text().splitlines()[1])
+    assert last.base_loss is not None
+    terms = " + ".join(f"{name} {each.contribution:.4f}" for name, each in sorted(last.regularizers.items()))
+    assert line.startswith(
+        f"step 2: loss {last.loss_total:.4f} = base {last.base_loss.value:.4f} + {terms}, "
+        f"gradient {last.total_grad_norm:.4f}, "
+    )
+
+
+def test_result_as_json_is_all_that_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(options("--steps", "2", "--batch-size", "32", "--json")) == 0
+
+    result = json.loads(capfd.readouterr().out)
+    expected = train(2, batch_size=32)
+    assert result["steps"] == 2
+    assert result["interrupted"] is False
+    assert result["last"] == json.loads(expected.last.to_json())
+    assert result["mean_absolute_error"] == expected.mean_absolute_error
+    assert result["events"]["emitted"] == result["events"]["handled"] == 10
+
+
+def test_metrics_are_sent_where_they_are_wanted(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(30)
+
+        cli.run(options("--steps", "1", "--batch-size", "8", "--statsd", f"127.0.0.1:{server.getsockname()[1]}"))
+
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        sent = server.recv(65_535).decode().split("\n")
+    assert any(line.startswith("tinkex.custom_loss.loss_total:") for line in sent)
+    assert re.search(rf"statsd: \d+ lines in \d+ packets to {address}\n$", capfd.readouterr().out)
+
+
+def test_metrics_that_nobody_takes_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+
+    cli.run(options("--steps", "1", "--batch-size", "8", "--statsd", address))
+
+    assert re.search(rf"statsd: .* to {address}; \d+ sends failed: ", capfd.readouterr().out)
+
+
+def test_stopped_run_concludes_with_the_steps_it_has_made(captured: Captured) -> None:
+    seen: list[int] = []
+
+    stopped = train(9, batch_size=32, on_step=lambda step, _: seen.append(step), stop=lambda: len(seen) == 2)
+
+    assert seen == [1, 2]
+    assert stopped.steps == 2
+    assert stopped.last == train(2, batch_size=32).last
+    assert captured.is_balanced()
+
+
+def test_interrupt_ends_the_run_after_the_step_in_hand(captured: Captured) -> None:
+    def interrupt(step: int, output: CustomLossOutput) -> None:
+        if step == 2:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    stopped = train_until_interrupted(100_000, batch_size=8, on_step=interrupt)
+
+    assert 2 <= stopped.steps < 100_000
+    assert len(captured.of("tinkex.training.step.stop")) == stopped.steps
+    assert captured.of("tinkex.training.step.exception") == []
+    assert captured.is_balanced()
+
+
+def test_error_of_a_step_comes_through_the_thread() -> None:
+    with pytest.raises(InvalidValue, match="expected steps to be a whole number >= 1, got: 0"):
+        train_until_interrupted(0)
 
 
 def test_long_run_prints_some_twenty_lines(capfd: pytest.CaptureFixture[str]) -> None:
     cli.run(options("--steps", "41", "--batch-size", "8", "--no-grad-norms"))
 
     lines = capfd.readouterr().out.splitlines()
-    assert len(lines) == 15
-    assert lines[-2].startswith("step 41: ")
-    assert "gradient untracked" in lines[-2]
+    assert [line.partition(":")[0] for line in lines[:2]] == ["step 1", "step 3"]
+    assert len(lines) == 17
+    assert lines[-3].startswith("step 41: ")
+    assert "gradient" not in lines[-3]
+    assert lines[-1] == "events: 205 emitted = 205 handled + 0 dropped"
 
 
 def test_each_step_becomes_a_line_of_json(tmp_path: Path) -> None:
@@ -134,9 +220,13 @@ def test_each_step_becomes_a_line_of_json(tmp_path: Path) -> None:
     assert [json.loads(line)["regularizers"].keys() for line in lines] == [{"l1", "l2", "entropy"}] * 2
 
 
-@pytest.mark.parametrize("words", [("--steps", "0"), ("--steps", "x"), ("--batch-size", "-1")])
+@pytest.mark.parametrize(
+    "words", [("--steps", "0"), ("--steps", "x"), ("--steps", "1e3"), ("--steps", "9" * 5000), ("--batch-size", "-1")]
+)
 def test_bad_options_are_refused(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         options(*words)
 
-    assert words[0] in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"argument {words[0]}: expected a whole number from 1, got: " in said
+    assert len(said) < 1000

@@ -217,8 +217,41 @@ def test_custom_refuses_what_is_no_json_scalar(content: Any) -> None:
         BaseLossOutput(value=1.0, custom={"it": content})
 
 
+@pytest.mark.parametrize("content", [True, "1", np.float64(1.0), None])
+def test_numbers_refuse_what_is_no_json_number(content: Any) -> None:
+    with pytest.raises(InvalidValue, match="expected value to be a number, got: "):
+        BaseLossOutput(value=content, custom={})
+    with pytest.raises(InvalidValue, match="expected loss_total to be a number, got: "):
+        CustomLossOutput(loss_total=content, regularizers={}, regularizer_total=0.0)
+
+
+def test_number_that_no_reader_takes_for_a_float_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="expected value to be a finite number, got: 1000"):
+        BaseLossOutput(value=10**400, custom={})
+
+
+def test_longest_integer_comes_back() -> None:
+    output = BaseLossOutput(value=1.0, custom={"it": 10**4299})
+
+    assert BaseLossOutput.from_json(output.to_json()) == output
+
+
+def test_text_that_utf8_cannot_hold_is_refused_wherever_it_stands() -> None:
+    half = "\ud83d"
+
+    with pytest.raises(InvalidValue, match=r"expected custom\['it'\] to be text that UTF-8 can hold"):
+        BaseLossOutput(value=1.0, custom={"it": half})
+    with pytest.raises(InvalidValue, match="expected a key of custom to be text that UTF-8 can hold"):
+        BaseLossOutput(value=1.0, custom={half: 1.0})
+    with pytest.raises(InvalidValue, match="expected the name of a regularizer to be text that UTF-8 can hold"):
+        RegularizerOutput.compute(half, 1.0, 1.0)
+    with pytest.raises(InvalidValue, match="expected the name of a regularizer to be text that UTF-8 can hold"):
+        nested = RegularizerOutput.compute("l1", 1.0, 1.0).metrics()
+        CustomLossOutput(loss_total=1.0, regularizers={half: nested}, regularizer_total=1.0)
+
+
 def test_custom_refuses_keys_that_are_no_strings() -> None:
-    with pytest.raises(InvalidValue, match="expected the keys of custom to be strings, got: 1"):
+    with pytest.raises(InvalidValue, match="expected a key of custom to be a string, got: 1"):
         BaseLossOutput(value=1.0, custom={1: 1.0})  # type: ignore[dict-item]
 
 

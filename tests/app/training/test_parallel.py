@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import _thread
+import asyncio
 import contextvars
+import gc
 import signal
+import subprocess
+import sys
 import threading
+import weakref
 from collections.abc import Iterator
+from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import autograd.numpy as np
+import gevent
 import pykka
 import pytest
+from greenlet import GreenletExit
 
 import actors
 import runtime
 from app.training.custom_loss import custom_loss
 from app.training.regularizers import Regularizer, RegularizerError, l1, l2
 from tests.app.training.conftest import Captured
+from tests.runtime.meeting import until
 
+ROOT = Path(__file__).parents[3]
 COMPUTE = "tinkex.regularizer.compute"
 
 
@@ -113,7 +125,22 @@ def test_killed_regularizer_is_noticed_at_once(hung: Hung, captured: Captured) -
     assert captured.is_balanced()
 
 
-@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, GeneratorExit, actors.Exit, MemoryError])
+@pytest.mark.parametrize(
+    "end",
+    [
+        KeyboardInterrupt,
+        SystemExit,
+        GeneratorExit,
+        GreenletExit,
+        gevent.Timeout,
+        asyncio.CancelledError,
+        StopIteration,
+        MemoryError,
+        actors.Exit,
+        actors.Ignore,
+        BaseException,
+    ],
+)
 def test_regularizer_that_ends_its_actor_ends_nothing_else(end: type[BaseException], captured: Captured) -> None:
     def ending(data: object, x: Any) -> Any:
         raise end
@@ -127,6 +154,106 @@ def test_regularizer_that_ends_its_actor_ends_nothing_else(end: type[BaseExcepti
     assert captured.one(f"{COMPUTE}.exception").metadata["reason"] is caught.value.reason
     assert captured.one(f"{COMPUTE}.stop").metadata["regularizer_name"] == "l2"
     assert captured.is_balanced()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, GreenletExit, asyncio.CancelledError, StopIteration])
+def test_async_regularizer_that_ends_its_loop_is_an_exception(end: type[BaseException], captured: Captured) -> None:
+    async def ending(data: object, x: Any) -> Any:
+        raise end
+
+    with pytest.raises(RegularizerError, match="expected regularizer 'ending' to compute"):
+        custom_loss([], [1.0], total, [Regularizer(ending, 1.0, "ending", async_=True)])
+
+    assert captured.one(f"{COMPUTE}.exception").metadata["async"] is True
+    assert captured.is_balanced()
+
+
+def test_longest_timeout_can_be_waited_for(hung: Hung) -> None:
+    helper = threading.Thread(target=lambda: hung.entered.wait(60) and hung.release.set())
+    helper.start()
+
+    output = custom_loss([], [1.0], total, [Regularizer(hung, 1.0, "slow")], parallel=True, timeout_s=TIMEOUT_MAX)
+    helper.join()
+
+    assert output.regularizers["slow"].value == 1.0
+
+
+def test_loss_is_let_go_once_the_last_hung_regularizer_has_returned(hung: Hung) -> None:
+    """While it hangs, its thread holds what it was given: a thread cannot be killed."""
+
+    class Data(list[int]):
+        pass
+
+    data = Data()
+    gone = weakref.ref(data)
+    with pytest.raises(RegularizerError):
+        custom_loss(data, [1.0], total, [Regularizer(hung, 1.0, "slow")], parallel=True, timeout_s=0.05)
+    del data
+    assert gone() is not None
+    threads = _thread._count()
+
+    hung.release.set()
+
+    until(lambda: gc.collect() >= 0 and gone() is None)
+    until(lambda: _thread._count() < threads)
+
+
+HOSTED = """
+import sys
+import gevent
+from gevent import monkey
+if sys.argv[1] == "patched":
+    monkey.patch_all()
+import autograd.numpy as np
+from app.training import Regularizer, RegularizerError, custom_loss
+from app.training.regularizers import l1
+from runtime.testing import capture_events
+
+# The regularizers run on real threads, which cannot wait for what belongs to greenlets.
+held = monkey.get_original("_thread", "allocate_lock")()
+held.acquire()
+
+def total(data, x):
+    return np.sum(x)
+
+async def awaited(data, x):
+    return np.sum(x**2)
+
+def hung(data, x):
+    with held:
+        return np.sum(x)
+
+def losses():
+    fine = [Regularizer(l1, 1.0, "l1"), Regularizer(awaited, 1.0, "l2", async_=True)]
+    assert custom_loss([], [1.0, 2.0], total, fine, True, parallel=True).loss_total == 11.0
+    try:
+        custom_loss([], [1.0], total, [*fine, Regularizer(hung, 1.0, "hung")], parallel=True, timeout_s=0.1)
+    except RegularizerError as error:
+        assert isinstance(error.reason, TimeoutError), error
+        return True
+
+with capture_events("tinkex.*") as captured:
+    greenlets = [gevent.spawn(losses) for _ in range(3)]
+    gevent.joinall(greenlets, timeout=60)
+    assert [each.value for each in greenlets] == [True] * 3, [each.exception for each in greenlets]
+    waiting = gevent.spawn(custom_loss, [], [1.0], total, [Regularizer(hung, 1.0, "hung")], parallel=True)
+    gevent.sleep(0)
+    while not captured.events[-1].metadata.get("regularizer_name") == "hung":
+        gevent.sleep(0.001)
+    waiting.kill()
+    phases = [event.name.rpartition(".")[2] for event in captured.events]
+    assert phases.count("start") == len(phases) / 2 == 3 * 7 + 2, phases
+    assert {phase for phase in phases[-2:]} == {"exception"}, phases
+held.release()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("host", ["plain", "patched"])
+def test_losses_of_greenlets_in_a_process_of_gevents(host: str) -> None:
+    done = subprocess.run([sys.executable, "-c", HOSTED, host], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 def test_several_failures_are_told_in_the_order_of_the_regularizers(captured: Captured) -> None:
@@ -194,6 +321,27 @@ def test_async_regularizer_runs_out_of_time_also_when_not_parallel(captured: Cap
     release.set()
 
     assert captured.one(f"{COMPUTE}.exception").metadata["async"] is True
+    assert captured.is_balanced()
+
+
+def test_abandoned_coroutine_is_cancelled_and_its_thread_ends(captured: Captured) -> None:
+    threads: list[int] = []
+    seen: list[str] = []
+
+    async def never(data: object, x: Any) -> Any:
+        threads.append(_thread._count())  # its own among them
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    with pytest.raises(RegularizerError, match=r"expected regularizer 'never' to compute within 0.1 s, got"):
+        custom_loss([], [1.0], total, [Regularizer(never, 1.0, "never", async_=True)], timeout_s=0.1)
+    until(lambda: seen == ["cancelled"])
+
+    until(lambda: _thread._count() < threads[0])
+    assert len(captured.of(f"{COMPUTE}.exception")) == 1
     assert captured.is_balanced()
 
 

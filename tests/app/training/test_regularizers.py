@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import autograd.numpy as np
@@ -11,19 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from app.training.custom_loss import custom_loss
+from app.training.outputs import CustomLossOutput
 from app.training.regularizers import Regularizer, entropy, l1, l2, l2_centred, sparsity
 from runtime.errors import InvalidValue
 
 rows = hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 5)), elements=st.floats(-50, 50))
 
 
-@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf, True, "1", None])
+@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf, 10**400, True, np.bool_(True), 1j, "1", None])
 def test_weight_must_be_a_finite_number_from_zero_up(weight: Any) -> None:
     with pytest.raises(InvalidValue, match="expected the weight of regularizer 'l1' to be a finite number >= 0, got: "):
         Regularizer(l1, weight, "l1")
 
 
-@pytest.mark.parametrize("weight", [0, 0.0, 1, 2.5, np.float64(0.5)])
+@pytest.mark.parametrize("weight", [0, 0.0, 1, 2.5, np.float64(0.5), np.float32(0.5), np.int64(2), Fraction(1, 2)])
 def test_weight_may_be_zero_and_becomes_a_float(weight: float) -> None:
     assert Regularizer(l1, weight, "l1").weight == weight
     assert type(Regularizer(l1, weight, "l1").weight) is float
@@ -33,6 +36,18 @@ def test_weight_may_be_zero_and_becomes_a_float(weight: float) -> None:
 def test_name_must_be_a_non_empty_string(name: Any) -> None:
     with pytest.raises(InvalidValue, match="expected the name of a regularizer to be a non-empty string, got: "):
         Regularizer(l1, 1.0, name)
+
+
+def test_name_that_json_cannot_hold_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="expected the name of a regularizer to be text that UTF-8 can hold, got: "):
+        Regularizer(l1, 1.0, "\ud800")
+
+
+@pytest.mark.parametrize("name", ["a.b", "a\nb\x00", " ", np.str_("numpy's"), "ä" * 10_000])
+def test_any_other_name_comes_back_from_json(name: str) -> None:
+    output = custom_loss([], [1.0], None, [Regularizer(l1, 1.0, name)])
+
+    assert CustomLossOutput.from_json(output.to_json()).regularizers.keys() == {name}
 
 
 def test_fn_must_be_callable() -> None:
