@@ -52,4 +52,4 @@ def _text(name: str, structure: type[msgspec.Struct]) -> str:
 
 
 if __name__ == "__main__":
-    write(Path(*sys.argv[1:]) if sys.argv[1:] else _DOCS)
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else _DOCS)

@@ -23,7 +23,7 @@ from runtime.testing import capture_events
 from supervisors import SupervisorRef
 from tests.reporters.aitrace.test_lineage import MANIFEST
 from tests.reporters.delivery.endpoint import Endpoint, answer, endpoint, silence
-from tests.reporters.spool.conftest import until
+from tests.runtime.meeting import until
 
 EVENTS = 20
 BUSY = answer(503, b"", "Retry-After: 1")

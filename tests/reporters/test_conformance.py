@@ -9,7 +9,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from runtime import _reporter_suite as reporter_suite
 from runtime._reporter_suite import Case, NotApplicable, Received
 from runtime.metrics import Metric
 from supervisors import Application
+from tests.runtime.meeting import until
 
 NEVER_S = 3600.0
 SAFE = r"[^\x00-\x1f\x7f\x85\u2028\u2029|,#@]"
@@ -40,13 +41,6 @@ def kill(name: str) -> None:
     before.kill()
     until(lambda: whereis(name) not in (None, before))
     whereis(name).get_state()  # answered when it has started
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.001)
 
 
 class RunningStatsd:

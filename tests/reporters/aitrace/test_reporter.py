@@ -21,7 +21,7 @@ from runtime.testing import Capture, capture_events
 from supervisors import Application
 from tests.reporters.aitrace.test_lineage import MANIFEST, NOON
 from tests.reporters.delivery.endpoint import answer, endpoint
-from tests.reporters.spool.conftest import until
+from tests.runtime.meeting import until
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from runtime.clock import FakeClock
 from runtime.errors import AlreadyStarted, InvalidValue
 from runtime.testing import capture_events
 from tests.reporters.delivery.endpoint import Behaviour, Endpoint, answer, closed_port, endpoint, reset, silence
-from tests.reporters.spool.conftest import MakeSpool, until
+from tests.reporters.spool.conftest import MakeSpool
+from tests.runtime.meeting import until
 
 EXACT = RetryPolicy(wait=wait_retry_after(tenacity.wait_exponential(multiplier=1, max=60)))
 """The default without its chance: 1, 2, 4, … s."""

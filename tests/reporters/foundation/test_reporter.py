@@ -21,7 +21,7 @@ from runtime.errors import InvalidValue, NotCommitted
 from runtime.testing import capture_events
 from supervisors import Application
 from tests.reporters.delivery.endpoint import Endpoint, answer, closed_port, endpoint, silence
-from tests.reporters.spool.conftest import until
+from tests.runtime.meeting import until
 
 AT_ONCE = {
     "batching": Batching(max_rows=500, max_age_s=0.01),

@@ -22,6 +22,7 @@ from reporters.prometheus import PrometheusReporter
 from runtime.errors import InvalidValue, StartError
 from runtime.metrics import counter, distribution
 from supervisors import Application
+from tests.runtime.meeting import until
 
 METRICS = [
     counter("shop.order.count", tags=["country"]),
@@ -123,10 +124,7 @@ def test_a_restarted_endpoint_listens_again_on_its_port() -> None:
         reporter = whereis(declaration.name)
         reporter.kill()
         reporter.wait(10)
-        deadline = time.monotonic() + 10
-        while whereis(declaration.name) in (None, reporter):
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        until(lambda: whereis(declaration.name) not in (None, reporter))
         whereis(declaration.name).get_state()  # answered when it has started
 
         assert get(declaration)[0] == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,6 @@ import pytest
 from reporters.spool import Spool
 
 MakeSpool = Callable[..., Spool]
-
-
-def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
-    """Wait for a condition that another thread or process brings about."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.002)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from reporters.spool import Spool
 from runtime.clock import FakeClock
-from tests.reporters.spool.conftest import MakeSpool, until
+from tests.reporters.spool.conftest import MakeSpool
+from tests.runtime.meeting import until
 
 HOLDER = """
 import sys

@@ -19,7 +19,8 @@ from reporters.spool._recovery import Damaged, open_store
 from reporters.spool._wal import wal_damage
 from runtime.clock import FakeClock
 from runtime.testing import capture_events
-from tests.reporters.spool.conftest import MakeSpool, until
+from tests.reporters.spool.conftest import MakeSpool
+from tests.runtime.meeting import until
 
 PAYLOADS = [b"%06d" % number + b"x" * 300 for number in range(400)]
 

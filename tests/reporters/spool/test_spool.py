@@ -16,7 +16,8 @@ from reporters.spool import NotCommitted, RecordClass, Settlement, Spool, SpoolU
 from reporters.spool._recovery import open_store
 from runtime.clock import FakeClock
 from runtime.errors import AlreadyStarted, InvalidValue
-from tests.reporters.spool.conftest import MakeSpool, until
+from tests.reporters.spool.conftest import MakeSpool
+from tests.runtime.meeting import until
 
 # -- records in --------------------------------------------------------------------------------------------------------
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from runtime.errors import InvalidValue
 from runtime.metrics import counter, distribution, last_value
 from supervisors import Application
 from tests.reporters.statsd.conftest import Endpoint
+from tests.runtime.meeting import until
 
 METRICS = [
     counter("shop.order.count", tags=["country"]),
@@ -47,14 +47,6 @@ def reporter_of(declaration: Statsd) -> ActorRef[Any]:
 def flush(declaration: Statsd) -> bool:
     sent: bool = reporter_of(declaration).ask(Flush())
     return sent
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.001)
 
 
 @contextlib.contextmanager
