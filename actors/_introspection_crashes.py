@@ -24,6 +24,7 @@ from runtime.clock import Clock
 
 REPORT = "supervisors.report"
 EVENTS = (CRASH, FAILURE, GAVE_UP, REPORT, BLOCKED)
+_HANDLERS = "telemetry.handlers"  # the name of what supervises handlers, a floor above
 _KEPT = 200
 _TRACE = 8_000
 _LOOK_BACK = 32
@@ -97,9 +98,15 @@ class Incidents:
         metadata = event.metadata
         if event.name == CRASH:
             return isinstance(metadata.get("last_message"), Event)
-        if event.name != REPORT or not isinstance(metadata.get("reason"), BaseException):
+        if event.name != REPORT:
             return False
         offender = metadata.get("offender")
+        if metadata.get("context") == "shutdown" and isinstance(offender, dict):
+            # A handler's supervisor that gives up: GAVE_UP says so too, and of whom.
+            above = getattr(getattr(offender.get("ref"), "parent", None), "parent", None)
+            return getattr(above, "name", None) == _HANDLERS
+        if not isinstance(metadata.get("reason"), BaseException):
+            return False
         if metadata.get("context") != "child_terminated" or not isinstance(offender, dict):
             return False
         actor = _id(offender.get("ref"))

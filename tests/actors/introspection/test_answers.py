@@ -155,6 +155,8 @@ def test_restarts_and_drops_of_a_handler_that_gave_up_are_counted(
 
     (handler,) = ask(application, "handlers")
     status = ask(application, "status")
+    told = [(one["what"], one["who"]) for one in ask(application, "crashes")]
+    assert told == [("handler failure", "audit")] * 2 + [("handler gave up", "audit")]
     assert handler["function"].endswith("Failing")
     assert handler["restarts"] == 1
     assert status["restarts"] == {"last_minute": 1, "last_hour": 1, "total": 1}
