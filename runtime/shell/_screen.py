@@ -18,7 +18,7 @@ import msgspec
 
 from runtime.shell._text import cells, cut, plainer, printable, safe_json
 
-MORE = "for colours, completion and better tables: pip install 'beamstalk[shell]'"
+MORE = "for colours and completion: pip install 'beamstalk[shell]'"
 
 Align = Literal["left", "right"]
 _GAP = "  "

@@ -31,7 +31,7 @@ _KEYS = (
     "q quit        ? this help     / filter        s sort by the next column",
     "I invert      t tree          Space pause     Enter look at an actor",
     "Esc back      w window/all    1-9 sort by that column",
-    "arrows, j, k  move the mark   + - slower, faster",
+    "arrows, j, k  move, scroll    + - slower, faster",
 )
 _FOOTER = "q quit ? help / find s sort I turn t tree Space hold Enter look Esc back w 1-9"
 _SORTS = (
@@ -71,6 +71,7 @@ class Top:
         self.typing: str | None = None
         self.looking_at: int | None = None
         self.looked: list[str] = []
+        self.scrolled = 0
         self.marked = 0
         self.interval_s = 1.0
         self.trouble = ""
@@ -118,7 +119,8 @@ class Top:
         if self.helps:
             body = list(_KEYS)
         elif self.looking_at is not None:
-            body = self.looked
+            self.scrolled = min(self.scrolled, max(len(self.looked) - room, 0))
+            body = self.looked[self.scrolled :]
         else:
             body = self._table(rows, width, room)
         body = [*body[:room], *[""] * (room - len(body))]
@@ -164,18 +166,22 @@ class Top:
                 self.windowed = not self.windowed
             case "\r" | "\n":
                 rows = self.rows()
-                self.looking_at, self.looked = (rows[self.marked]["id"], []) if rows else (None, [])
+                self.looking_at, self.looked, self.scrolled = rows[self.marked]["id"] if rows else None, [], 0
             case "escape":
                 self._back()
-            case "up" | "k":
-                self.marked = max(self.marked - 1, 0)
-            case "down" | "j":
-                self.marked += 1
+            case "up" | "k" | "down" | "j":
+                self._move(-1 if key in ("up", "k") else 1)
             case "+" | "-":
                 self.interval_s = min(max(self.interval_s * (2 if key == "+" else 0.5), 0.1), 60.0)
             case _ if key.isascii() and key.isdigit() and key != "0":
                 self._sort_by(_SORTS[int(key) - 1])
         return True
+
+    def _move(self, lines: int) -> None:
+        if self.looking_at is not None:
+            self.scrolled = max(self.scrolled + lines, 0)
+        else:
+            self.marked = max(self.marked + lines, 0)
 
     def _sort_by(self, column: str) -> None:
         # Names are looked for from a to z, numbers from the largest down.

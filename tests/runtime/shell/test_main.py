@@ -181,6 +181,27 @@ def test_several_nodes_are_listed_and_one_is_chosen(start_node: Callable[..., No
     assert by_path.data["pid"] == nodes[0].process.pid
 
 
+def test_node_is_chosen_by_the_name_that_it_goes_by(home: Home, shell: Run) -> None:
+    (home.path / "mine.py").write_text("from supervisors import Application\napplication = Application('höst eu')\n")
+    home.environment["PYTHONPATH"] += f":{home.path}"
+    command = [sys.executable, "-m", "runtime.shell", "--start", "mine:application", "trace", "a.b", "--for", "86400"]
+    with subprocess.Popen(command, cwd=ROOT, env=home.environment, stdin=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: home.sockets.exists() and shell("status").code == 0)
+            done = shell("--node", "höst eu", "status", "--json")
+        finally:
+            process.kill()
+
+    assert done.data["name"] == "höst eu"
+
+
+def test_names_that_are_no_utf8_are_a_mistake_of_the_command_line(look: Run) -> None:
+    done = look("info", os.fsdecode(b"\xff"))
+
+    assert (done.code, done.out) == (2, "")
+    assert "to be UTF-8" in done.errors
+
+
 def test_dead_node_is_no_node_and_its_socket_goes(node: Node, shell: Run) -> None:
     node.kill()
     assert node.path.exists()

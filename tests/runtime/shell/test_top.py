@@ -142,6 +142,17 @@ def test_enter_looks_at_the_marked_actor_and_escape_leaves(top: Top) -> None:
     assert any(line.startswith("> b") for line in top.lines(80, 10))
 
 
+def test_what_is_known_of_an_actor_is_scrolled_to_its_end_and_back(top: Top) -> None:
+    press(top, "\r")
+    top.looked = [f"line {n}" for n in range(10)]
+
+    press(top, *["down"] * 50)
+    assert top.lines(80, 6)[1:5] == ["line 6", "line 7", "line 8", "line 9"]
+    press(top, *["up"] * 50)
+
+    assert top.lines(80, 6)[1] == "line 0"
+
+
 def test_mark_stays_on_the_list_and_is_always_seen(top: Top) -> None:
     top.take(answer(3, *(row(n, f"actor{n}") for n in range(101, 201))))
 
