@@ -23,7 +23,7 @@ MORE = "for colours and completion: pip install 'beamstalk[shell]'"
 Align = Literal["left", "right"]
 _GAP = "  "
 _LEAST = 8
-_LEAST_TOLD = 24
+_LEAST_NAME = 24
 _STYLES = {
     "running": "green",
     "waiting": "",
@@ -50,7 +50,7 @@ class Column(msgspec.Struct, frozen=True):
     @property
     def least(self) -> int:
         """How narrow it may become."""
-        return max(_LEAST if self.how == "end" else _LEAST_TOLD, len(self.title))
+        return max(_LEAST_NAME if self.how == "middle" else _LEAST, len(self.title))
 
 
 class Screen:

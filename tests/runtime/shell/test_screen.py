@@ -79,6 +79,14 @@ def test_every_check_and_fix_of_doctor_is_read_whole_in_eighty_columns(screen: S
     assert f"→ {fix}" in text
 
 
+def test_values_stay_beside_their_names_in_thirty_columns(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+
+    screen.fields([("deepest mailbox", "telemetry.aggregator: 2,158 of 10,000")])
+
+    assert [line[17:] for line in lines_of(screen)] == ["telemetry.agg", "regator:", "2,158 of", "10,000"]
+
+
 def test_what_an_actor_tells_is_shown_line_by_line_with_durations_for_people(screen: Screen) -> None:
     mailbox = {"accepted": 6894, "handled": 6882, "sojourn_ns": 26_500_000, "dropped": {}, "a_longer_name": "x" * 20}
 
