@@ -24,6 +24,7 @@ from runtime._scheduler import Worker
 from runtime.errors import BeamstalkError, NotFound
 
 _CHUNK = 200
+_MEANT = {"supervisor": "supervises"}  # "supervisor" is whose child it is
 _FRAMES = 50
 Column = Literal[
     "id", "actor", "kind", "state", "carrier", "mailbox", "messages_per_s", "handled", "failed", "dropped", "restarts",
@@ -216,7 +217,7 @@ def info(args: OfActor, incidents: Incidents) -> dict[str, Any]:
         "mailbox": _mailbox(known.mailbox),
         "links": len(actor._links or ()) + bool(actor._parent_linked),
         "trap_exits": actor.trap_exits,
-        **{key: plain(value) for key, value in told.items()},
+        **{_MEANT.get(key, key): plain(value) for key, value in told.items()},
         "crashes": _lately(incidents, names),
     }
 

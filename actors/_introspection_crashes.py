@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from actors._introspection_index import child_name, name_of
 from actors._introspection_plain import clean, masked, plain, text
 from actors._reports import CRASH
 from runtime import _dispatch, _native
@@ -23,6 +24,7 @@ from runtime.clock import Clock
 
 REPORT = "supervisors.report"
 EVENTS = (CRASH, FAILURE, GAVE_UP, REPORT, BLOCKED)
+_HANDLERS = "telemetry.handlers"  # the name of what supervises handlers, a floor above
 _KEPT = 200
 _TRACE = 8_000
 _LOOK_BACK = 32
@@ -50,6 +52,7 @@ class Incidents:
         self._numbers = itertools.count(1)
         # Restarts per second, at most an hour of them: {second: restarts}.
         self._restarts: dict[int, int] = {}
+        self._restarts_in_all = 0
         self._lock = _native.allocate_lock()
 
     def hear(self, event: Event) -> None:
@@ -60,7 +63,7 @@ class Incidents:
         if self._is_told(event):
             return
         what, who, reason = _summary(event)
-        keys = ("last_message", "event_name", "context", "supervisor", "ancestors")
+        keys = ("last_message", "event_name", "ancestors")
         incident = Incident(
             number=next(self._numbers),
             at=Clock.system_ns() - max(_dispatch.now_ns() - event.time_ns, 0),
@@ -68,7 +71,7 @@ class Incidents:
             who=who,
             reason=reason,
             actor=_id(metadata.get("ref")),
-            detail={key: text(metadata[key]) for key in keys if metadata.get(key) is not None},
+            detail={key: _worded(metadata[key]) for key in keys if metadata.get(key) is not None},
             stacktrace=clean(masked(_rendered(metadata.get("stacktrace"))), _TRACE),
         )
         with self._lock:
@@ -77,11 +80,16 @@ class Incidents:
     def _count_restart(self, report: dict[str, Any]) -> None:
         context, offender = report.get("context"), report.get("offender")
         rule = offender.get("restart") if isinstance(offender, dict) else None
-        if context != "start_error" and (context != "child_terminated" or rule == "temporary"):
+        if context == "shutdown":
+            more = -1  # the supervisor gave up: what it reported as ended before is not started again
+        elif context == "start_error" or (context == "child_terminated" and rule != "temporary"):
+            more = 1
+        else:
             return
         second = monotonic_ns() // 1_000_000_000
         with self._lock:
-            self._restarts[second] = self._restarts.get(second, 0) + 1
+            self._restarts_in_all += more
+            self._restarts[second] = self._restarts.get(second, 0) + more
             if len(self._restarts) > 2 * _HOUR_S:
                 self._restarts = {past: count for past, count in self._restarts.items() if past > second - _HOUR_S}
 
@@ -90,9 +98,15 @@ class Incidents:
         metadata = event.metadata
         if event.name == CRASH:
             return isinstance(metadata.get("last_message"), Event)
-        if event.name != REPORT or not isinstance(metadata.get("reason"), BaseException):
+        if event.name != REPORT:
             return False
         offender = metadata.get("offender")
+        if metadata.get("context") == "shutdown" and isinstance(offender, dict):
+            # A handler's supervisor that gives up: GAVE_UP says so too, and of whom.
+            above = getattr(getattr(offender.get("ref"), "parent", None), "parent", None)
+            return getattr(above, "name", None) == _HANDLERS
+        if not isinstance(metadata.get("reason"), BaseException):
+            return False
         if metadata.get("context") != "child_terminated" or not isinstance(offender, dict):
             return False
         actor = _id(offender.get("ref"))
@@ -114,12 +128,13 @@ class Incidents:
         return [incident for incident in self.last() if incident.who == who]
 
     def restarts(self) -> dict[str, int]:
-        """Count restarts in the last minute and the last hour."""
+        """Count restarts in the last minute, in the last hour, and in all since the introspector was first started."""
         second = monotonic_ns() // 1_000_000_000
         with self._lock:
-            counts = list(self._restarts.items())
+            counts, total = list(self._restarts.items()), self._restarts_in_all
         minute = sum(count for past, count in counts if past > second - _MINUTE_S)
-        return {"last_minute": minute, "last_hour": sum(count for past, count in counts if past > second - _HOUR_S)}
+        hour = sum(count for past, count in counts if past > second - _HOUR_S)
+        return {"last_minute": max(minute, 0), "last_hour": max(hour, 0), "total": max(total, 0)}
 
 
 def _summary(event: Event) -> tuple[str, str, str]:
@@ -134,16 +149,20 @@ def _summary(event: Event) -> tuple[str, str, str]:
             return "handler gave up", _told(metadata, "handler_id"), f"after {restarts} restarts"
         case "supervisors.report":
             offender = metadata.get("offender")
-            child = text(offender.get("id"), 100) if isinstance(offender, dict) else "?"
+            offender = offender if isinstance(offender, dict) else {}
+            # A supervisor without a name calls itself by its number, listings by whose child it is.
+            parent = getattr(offender.get("ref"), "parent", None)
+            who = _told(metadata, "supervisor") if parent is None else name_of(parent)
             what = str(metadata.get("context", "report")).replace("_", " ")
-            return (
-                what,
-                clean(f"{_told(metadata, 'supervisor')}/{child.strip(chr(39))}", 200),
-                text(metadata.get("reason")),
-            )
+            return what, clean(f"{who}/{child_name(offender.get('id'))}", 200), _worded(metadata.get("reason"))
         case _:
             duration_ns = event.measurements.get("duration", 0)
             return "hub blocked", _told(metadata, "activity"), f"for {duration_ns / 1e6:.0f} ms when it was seen"
+
+
+def _worded(value: object) -> str:
+    """Show a word as it is, without the quotes of its repr."""
+    return clean(masked(value), 500) if isinstance(value, str) else text(value)
 
 
 def _id(ref: object) -> int:

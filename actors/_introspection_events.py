@@ -6,6 +6,7 @@ aggregator, and does not wait for it longer than it was told.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ import pykka
 from actors._actor import Actor
 from actors._introspection_actors import Late
 from actors._introspection_index import Index, Unknown, describe, gently
-from actors._introspection_plain import clean, masked, plain, text
+from actors._introspection_plain import clean, masked, plain
 from actors._series_points import Distribution, MetricView
 from actors.aggregator import NAME as AGGREGATOR
 from actors.aggregator import Snapshot
@@ -61,7 +62,11 @@ def handlers(args: Below) -> list[dict[str, Any]]:
 def _handler(one: Attachment) -> dict[str, Any]:
     box = one.mailbox.statistics()
     handler = one.handler
-    name = handler if isinstance(handler, str) else getattr(handler, "__qualname__", None) or text(handler, 100)
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if not isinstance(handler, str) and not hasattr(handler, "__qualname__"):
+        handler = type(handler)  # an object with `__call__`: its class says what it is, an address does not
+    name = handler if isinstance(handler, str) else handler.__qualname__
     return {
         "handler": clean(one.id),
         "events": list(one.events),

@@ -85,6 +85,31 @@ def guarded(call: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
+def child_name(child_id: object) -> str:
+    """Name a child by its id in its supervisor's list."""
+    return clean("/".join(map(str, child_id)) if isinstance(child_id, tuple) else str(child_id), 100)
+
+
+def name_of(ref: Any) -> str:
+    """Name one actor as an index of all would, but for numbers; looks only at its ancestors and their lists."""
+    steps: list[str] = []
+    while ref is not None and not ref.name:
+        known = [entry[0] for entry in _listed(ref.parent) if entry[1] is ref]
+        if not known:
+            break
+        steps.append(child_name(known[0]))
+        ref = ref.parent
+    top = "?" if ref is None else clean(ref.name, 200) if ref.name else f"{type(ref._actor).__name__}<{ref.id}>"
+    return "/".join([top, *steps[::-1]])
+
+
+def _listed(supervisor: Any) -> list[Any]:
+    if supervisor is None:
+        return []
+    nothing: list[Any] = []
+    return guarded(lambda: list(gently(supervisor._actor._describe_children())), nothing)
+
+
 class Index:
     """Refs by id, labels by id, and who supervises whom."""
 
@@ -105,9 +130,8 @@ class Index:
         counts = Counter(entry[0] for entry in listed)
         children = self.children[supervisor.id] = []
         for child_id, ref, state, restarts, rule in gently(listed):
-            name = "/".join(map(str, child_id)) if isinstance(child_id, tuple) else str(child_id)
             is_unique = ref is None or counts[child_id] == 1
-            label = f"{own}/{clean(name, 100)}" if is_unique else f"{own}/{clean(name, 100)}<{ref.id}>"
+            label = f"{own}/{child_name(child_id)}" if is_unique else f"{own}/{child_name(child_id)}<{ref.id}>"
             child = Child(label, child_id, ref, state, restarts, rule, supervisor)
             children.append(child)
             if ref is not None:
@@ -167,10 +191,13 @@ class Index:
         for child in (child for children in self.children.values() for child in children):
             if child.ref is None and not living and name in (child.label, str(child.id)):
                 return child
-        # The last part of a label will do where only one has it.
-        ends = [label for label in labels if label.rpartition("/")[2] == name]
+        # The end of a label will do where only one has it.
+        ends = [label for label in labels if name and label.endswith("/" + name)]
         if len(ends) == 1:
             return self._entry(labels[ends[0]])
+        if ends:
+            meant = f"; it may be {', '.join(map(repr, ends[:3]))}" + (f" or {len(ends) - 3} more" if ends[3:] else "")
+            raise Unknown("actor", name, ends, meant)
         down = [] if living else [child.label for children in self.children.values() for child in children]
         short = [label.rpartition("/")[2] for label in labels]
         handler = table.get(name)

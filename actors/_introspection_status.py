@@ -17,7 +17,7 @@ from gevent import monkey
 
 from actors._introspection_crashes import Incidents
 from actors._introspection_events import parked, reporters
-from actors._introspection_index import Index, describe, running_scheduler
+from actors._introspection_index import Index, running_scheduler
 from actors.measurements import _rss_bytes
 from runtime import _native
 from runtime._mailbox import Mailbox
@@ -77,16 +77,14 @@ def status(name: str, uptime_ns: int, rate: Rate, incidents: Incidents, wait_s: 
     index = Index()
     hub = _hub(incidents, min(_LAG_S, wait_s))
     deepest: dict[str, Any] | None = None
-    nearly_full, dropped, restarts = [], 0, 0
+    nearly_full, dropped = [], {id(one.mailbox): one.mailbox.statistics().dropped for one in table.all()}
     for ref, info in index.infos():
         box = info.mailbox
-        dropped += sum(box.dropped.values())
+        dropped[id(ref._actor._mailbox)] = box.dropped
         if box.pending and (deepest is None or box.pending > deepest["pending"]):
             deepest = {"actor": index.label(ref), "pending": box.pending, "capacity": box.capacity}
         if box.capacity and box.pending >= _NEARLY_FULL * box.capacity:
             nearly_full.append(f"the mailbox of {index.label(ref)} holds {box.pending} of {box.capacity}")
-    for supervisor_id in index.children:
-        restarts += describe(index.refs[supervisor_id]).get("supervisor", {}).get("restarts", 0)
     told = list(reporters(index))
     gave_up = parked()
     problems = [*_problems(hub, gave_up, told), *nearly_full[:5]]
@@ -96,11 +94,11 @@ def status(name: str, uptime_ns: int, rate: Rate, incidents: Incidents, wait_s: 
         "uptime_ns": uptime_ns,
         "versions": versions(),
         "actors": len(index.refs),
-        "restarts": {**incidents.restarts(), "total": restarts},
+        "restarts": incidents.restarts(),
         "events_per_s": rate.look(),
         "handlers": {"attached": len(table.all()), "parked": gave_up},
         "deepest_mailbox": deepest,
-        "dropped": dropped,
+        "dropped": sum(sum(one.values()) for one in dropped.values()),
         "reporters": [{key: one[key] for key in ("reporter", "queue", "dropped", "last_error")} for one in told],
         "rss_bytes": _rss_bytes(),
         "hub": hub,

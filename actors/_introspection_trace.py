@@ -7,6 +7,7 @@ session's. When the session ends, for whatever reason, the tap is gone and emitt
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -48,6 +49,9 @@ class Trace:
         self.seen = 0
         self.skipped = 0
         self._why = ""
+        # When the last so many were shown: there is room for one more once the oldest is that long ago.
+        self._shown_at: deque[float] = deque(maxlen=min(math.ceil(args.rate), args.limit))
+        self._window_s = max(1.0, 1.0 / args.rate)
 
     def _hear(self, event: Event) -> None:
         self._heard.append((next(self._numbers), event))
@@ -56,7 +60,7 @@ class Trace:
         """Yield what is seen, until the trace is over or the client gone."""
         args, heard = self._args, self._heard
         deadline = time.monotonic() + args.for_s
-        begun, expected = time.monotonic(), 1
+        expected = 1
         _taps.add(self._tap)
         try:
             while self.seen < args.limit:
@@ -66,7 +70,7 @@ class Trace:
                     expected = number + 1
                     if not _matches(event, args.where):
                         continue
-                    if self.seen >= args.rate * (time.monotonic() - begun) + max(args.rate, 1):
+                    if not self._has_room():
                         self.skipped += 1
                         continue
                     self.seen += 1
@@ -81,6 +85,13 @@ class Trace:
                     return
         finally:
             _taps.remove(self._tap)
+
+    def _has_room(self) -> bool:
+        now, shown_at = time.monotonic(), self._shown_at
+        if len(shown_at) == shown_at.maxlen and now - shown_at[0] < self._window_s:
+            return False
+        shown_at.append(now)
+        return True
 
     def end(self) -> dict[str, Any]:
         """Say how it ended; `skipped` events came too fast to be shown."""

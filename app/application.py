@@ -20,7 +20,12 @@ that fails is restarted by its supervisor; a reporter that keeps failing takes n
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import runtime
 from actors import whereis
@@ -95,8 +100,19 @@ class Anvil(Application):
 def application() -> Anvil:
     """Make the application on a platform without queues, for whoever starts it by name (`app.application:application`).
 
-    Keeps its database in `anvil.db` in the working directory and reports as `app/config.toml` says, to the StatsD
-    server on 127.0.0.1:8125 unless that names another.
+    Its database is a temporary file and goes with it: who looks in wants to find no file left over, and a service makes
+    `Anvil` on a storage of its own. Reports as `app/config.toml` says, to the StatsD server on 127.0.0.1:8125 unless
+    that names another.
     """
-    platform, _ = open_platform(Storage("anvil.db"))
-    return Anvil(platform, config=load())
+    directory = tempfile.mkdtemp(prefix="anvil-")
+    storage = Storage(Path(directory, "anvil.db"))
+    platform, _ = open_platform(storage)
+    anvil = Anvil(platform, config=load())
+    weakref.finalize(anvil, _discard, storage, directory, os.getpid())
+    return anvil
+
+
+def _discard(storage: Storage, directory: str, pid: int) -> None:
+    if os.getpid() == pid:  # not in a forked child, whose parent goes on
+        storage.close()
+        shutil.rmtree(directory, ignore_errors=True)

@@ -10,12 +10,13 @@ python -m runtime.shell --start app.application:application
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 
 from runtime.shell import _arguments, _commands, _prompt, _start
 from runtime.shell._arguments import Told
-from runtime.shell._client import INTERRUPTED, OK, ShellError
+from runtime.shell._client import INTERRUPTED, NOT_FOUND, OK, ShellError
 from runtime.shell._screen import Screen
 from runtime.shell._shell import Shell
 
@@ -25,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     # A script's own directory comes first on the path, not the one it is called in, and --start means the latter.
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
+    # Python leaves None where the caller has closed them (`>&-`).
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -36,10 +39,18 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does. Python would stumble over it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+        _write_no_more()
+        return OK  # whoever read our output has gone, as `head` does
+    except OSError as error:
+        _write_no_more()
+        Screen().remark(f"{_PROG}: {error.strerror or error}")  # the disk is full, say
+        return NOT_FOUND
     return code
+
+
+def _write_no_more() -> None:
+    """Let what is still to be written vanish: Python would stumble over it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _PROG = "python -m runtime.shell" if sys.argv[0].endswith("__main__.py") else "beamstalk"

@@ -36,13 +36,14 @@ class Parser(argparse.ArgumentParser):
             file.write(message)
 
 
-def common(*, with_defaults: bool) -> Parser:
-    """Make the options of every command."""
+def common(*, with_defaults: bool, with_node: bool = True) -> Parser:
+    """Make the options of every command; `with_node`: also those that choose one."""
     options = Parser(add_help=False, allow_abbrev=False)
     add, unset = options.add_argument, None if with_defaults else argparse.SUPPRESS
     add("--json", action="store_true", default=False if with_defaults else unset, help="one JSON object a line")
-    add("--connect", metavar="PATH", default=unset, help="the node's socket")
-    add("--node", metavar="NAME|PID", default=unset, help="which node, where several run")
+    if with_node:
+        add("--connect", metavar="PATH", default=unset, help="the node's socket")
+        add("--node", metavar="NAME|PID", default=unset, help="which node, where several run")
     add("--timeout", metavar="S", type=seconds, default=2.0 if with_defaults else unset, help="how long to wait (2)")
     return options
 
@@ -55,6 +56,17 @@ def seconds(text: str) -> float:
         number = 0.0
     if not 0 < number <= 86_400 or not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"expected a number of seconds above 0 and at most 86400, got: {text!r}")
+    return number
+
+
+def per_second(text: str) -> float:
+    """Read a positive number of events a second."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not (number > 0 and math.isfinite(number)):
+        raise argparse.ArgumentTypeError(f"expected a number of events a second, above 0, got: {text!r}")
     return number
 
 

@@ -44,7 +44,8 @@ def find(connect: str | None = None, node: str | None = None) -> Path:
         return Path(connect)
     found = list(_places.sockets())
     if node is not None:
-        found = [path for path in found if node in map(str, _places.owner(path) or ())]
+        known = (node, _places.safe_name(node))
+        found = [path for path in found if any(str(one) in known for one in _places.owner(path) or ())]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -105,6 +106,9 @@ class Connection:
         try:
             self._socket.settimeout(timeout_s)
             self._socket.sendall(protocol.encode(request))
+        except UnicodeEncodeError as error:
+            # Bytes of the command line that are no UTF-8 come as lone surrogates.
+            raise ShellError(f"expected names and values to be UTF-8, got: {error.object!r}", USAGE) from None
         except TimeoutError:
             raise _too_late(self.path, timeout_s) from None
         except OSError as error:

@@ -14,16 +14,17 @@ from typing import Any
 import msgspec
 
 from runtime.shell import _arguments, _doctor, _top, _views, protocol
-from runtime.shell._arguments import Parser, pair, positive, seconds
+from runtime.shell._arguments import Parser, pair, per_second, positive, seconds
 from runtime.shell._client import NOT_FOUND, OK
 from runtime.shell._screen import Column
 from runtime.shell._shell import Shell
 from runtime.shell._views import View
-from runtime.shell.protocol import Answer
+from runtime.shell.protocol import Answer, NodeId
 
 Run = Callable[[Shell, argparse.Namespace], int]
 SORT = ("id", "actor", "kind", "state", "carrier", "mailbox", "messages_per_s", "handled", "failed", "dropped",
         "restarts", "uptime_ns", "busy_ns", "supervisor")  # fmt: skip
+_TITLES = {"mbox": "mailbox", "msg/s": "messages_per_s", "uptime": "uptime_ns", "busy": "busy_ns"}
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Command:
 
 
 def parser_of(command: Command, prog: str = "") -> Parser:
-    """Make the parser of a command's arguments."""
+    """Make the parser of a command's arguments; at the prompt, without `prog`, the node is chosen already."""
     parser = Parser(
         prog=f"{prog} {command.name}".strip(),
         description=command.help[0].upper() + command.help[1:] + ".",
-        parents=[_arguments.common(with_defaults=False)],
+        parents=[_arguments.common(with_defaults=False, with_node=bool(prog))],
         allow_abbrev=False,
     )
     command.arguments(parser)
@@ -78,9 +79,9 @@ def _status(shell: Shell, options: argparse.Namespace) -> int:
 
 
 def _ps(shell: Shell, options: argparse.Namespace) -> int:
-    args = {"sort": options.sort, "reverse": options.reverse, "match": options.match, "limit": options.limit}
+    args = {"sort": options.sort, "reverse": options.reverse, "match": options.match}
     if options.window is None:
-        shell.show("ps", args, _views.ps)
+        shell.show("ps", {**args, "limit": options.limit}, _views.ps)
         return OK
     first, _ = shell.ask("ps", args)
     time.sleep(options.window)
@@ -88,6 +89,7 @@ def _ps(shell: Shell, options: argparse.Namespace) -> int:
     _top.over_window(first, second)
     if options.sort == "messages_per_s":
         second.data["actors"].sort(key=lambda row: row["messages_per_s"], reverse=options.reverse)
+    del second.data["actors"][options.limit :]
     shell.write(second, protocol.encode(Answer(second.v, second.at, second.node, second.data))[:-1], _views.ps)
     return OK
 
@@ -163,10 +165,16 @@ def _value(text: str) -> Any:
 
 
 def _help(shell: Shell, options: argparse.Namespace) -> int:
-    if options.command:
-        shell.screen.block(parser_of(find(options.command)).format_help())
+    one = find(options.command) if options.command else None
+    if shell.screen.json:
+        told = [one] if one is not None else COMMANDS
+        data = [{"command": usage(one), "aliases": one.aliases, "help": one.help} for one in told]
+        shell.screen.raw(protocol.encode(Answer(protocol.VERSION, time.time_ns(), NodeId("", 0), data))[:-1])
         return OK
-    columns = [Column("COMMAND"), Column("ALIASES"), Column("WHAT IT DOES", cut=True)]
+    if one is not None:
+        shell.screen.block(parser_of(one).format_help())
+        return OK
+    columns = [Column("COMMAND"), Column("ALIASES"), Column("WHAT IT DOES", how="wrap")]
     rows = [[usage(one), ", ".join(one.aliases), one.help] for one in COMMANDS]
     shell.screen.table(columns, rows)
     return OK
@@ -183,7 +191,9 @@ def usage(command: Command) -> str:
 
 
 def _exit(shell: Shell, options: argparse.Namespace) -> int:
-    raise EOFError
+    if shell.is_interactive:
+        raise EOFError
+    return OK
 
 
 # -- arguments -------------------------------------------------------------------------------------------------------
@@ -206,9 +216,17 @@ def _tree_arguments(parser: Parser) -> None:
     parser.add_argument("-n", "--children", type=positive, default=50, metavar="N", help="so many children each (50)")
 
 
+def _column(text: str) -> str:
+    """Read a column by its name or by its title."""
+    name = _TITLES.get(text.lower(), text.lower())
+    if name not in SORT:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(SORT)}, got: {text!r}")
+    return name
+
+
 def _ps_arguments(parser: Parser) -> None:
     parser.add_argument("match", metavar="TEXT", nargs="?", default="", help="those with this in a name only")
-    parser.add_argument("--sort", choices=SORT, default="id", metavar="COLUMN", help=", ".join(SORT))
+    parser.add_argument("--sort", type=_column, default="id", metavar="COLUMN", help=", ".join(SORT))
     parser.add_argument("-r", "--reverse", action="store_true", help="largest first")
     parser.add_argument("-n", "--limit", type=positive, default=100_000, metavar="N", help="so many at most")
     parser.add_argument(
@@ -228,12 +246,16 @@ def _trace_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--where", type=pair, action="append", default=[], metavar="K=V", help="those with this value only"
     )
-    parser.add_argument("--rate", type=seconds, default=100.0, metavar="R", help="show R events a second at most (100)")
+    parser.add_argument(
+        "--rate", type=per_second, default=100.0, metavar="R", help="show R events a second at most (100)"
+    )
 
 
 def _emit_arguments(parser: Parser) -> None:
     parser.add_argument("event", metavar="EVENT")
-    parser.add_argument("values", metavar="K=V", nargs="*", type=pair, help="a number is a measurement, else metadata")
+    parser.add_argument(
+        "values", metavar="K=V", nargs="*", type=pair, default=[], help="a number is a measurement, else metadata"
+    )
 
 
 def _help_arguments(parser: Parser) -> None:

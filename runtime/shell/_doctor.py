@@ -21,7 +21,7 @@ import msgspec
 import runtime
 from runtime.errors import BeamstalkError
 from runtime.shell import _places, _views, protocol
-from runtime.shell._client import NOT_FOUND, OK, ShellError
+from runtime.shell._client import NOT_FOUND, OK, TIMEOUT, ShellError
 from runtime.shell._shell import Shell
 from runtime.shell._text import duration
 from runtime.shell.protocol import Answer, NodeId
@@ -140,8 +140,10 @@ def directory_checks() -> Iterator[Check]:
 
 
 def _node_missing(trouble: ShellError | None) -> Check:
-    found, _, fix = str(trouble).partition(". ")
-    return Check("node", "warn", found, fix)
+    found, _, fix = " ".join(str(trouble).split()).partition(". ")
+    if trouble is None or trouble.code != TIMEOUT:
+        return Check("node", "warn", found, fix)  # that none runs may be meant
+    return Check("node", "fail", found, "find out whether its process is stopped: state T in the system's ps")
 
 
 # -- the node --------------------------------------------------------------------------------------------------------

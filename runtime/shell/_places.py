@@ -69,7 +69,7 @@ def socket_path(name: str, pid: int) -> Path:
 
     Raises UnsafePlace when none is.
     """
-    safe = re.sub(r"[^A-Za-z0-9_.]", "_", name)[:_LONGEST_NAME] or "node"
+    safe = safe_name(name)
     problems = []
     for directory in directories():
         path = directory / f"{safe}-{pid}{SUFFIX}"
@@ -81,6 +81,15 @@ def socket_path(name: str, pid: int) -> Path:
         else:
             return path
     raise UnsafePlace("; ".join(problems))
+
+
+def safe_name(name: str) -> str:
+    """Return what of a node's name stands in the name of its socket.
+
+    >>> safe_name("my shop/eu")
+    'my_shop_eu'
+    """
+    return re.sub(r"[^A-Za-z0-9_.]", "_", name)[:_LONGEST_NAME] or "node"
 
 
 def check_length(path: Path) -> None:

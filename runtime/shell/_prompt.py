@@ -21,7 +21,7 @@ from runtime.shell._arguments import Told
 from runtime.shell._client import INTERRUPTED, OK, ShellError
 from runtime.shell._screen import MORE
 from runtime.shell._shell import Shell
-from runtime.shell._text import duration
+from runtime.shell._text import duration, printable
 
 _NAMES_FOR_S = 2.0
 _ASK_NAMES_S = 0.5
@@ -85,7 +85,7 @@ def _question(shell: Shell) -> str:
     except ShellError:
         return "(no node)> "
     stale = f" (stale {duration(reply.node.stale_ns)})" if reply.node.stale_ns else ""
-    return f"{reply.node.name}{stale}> "
+    return f"{printable(reply.node.name)}{stale}> "
 
 
 # -- what can be meant -----------------------------------------------------------------------------------------------
@@ -107,7 +107,10 @@ class Names:
             found = [command.name for command in _commands.COMMANDS]
         else:
             found = self._arguments(words[0], words[-1])
-        return [name for name in found if name.startswith(words[-1])]
+        word = words[-1].strip("'\"")
+        begins = [name for name in found if name.startswith(word)]
+        # The last part of a label will do, and is what one knows; what holds a space has to be quoted.
+        return [shlex.quote(name) for name in begins or [name for name in found if word in name]]
 
     def _arguments(self, name: str, word: str) -> list[str]:
         try:

@@ -10,18 +10,20 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TextIO
 
 import msgspec
 
-from runtime.shell._text import printable, safe_json
+from runtime.shell._text import cells, cut, plainer, printable, safe_json
 
-MORE = "for colours, completion and better tables: pip install 'beamstalk[shell]'"
+MORE = "for colours and completion: pip install 'beamstalk[shell]'"
 
 Align = Literal["left", "right"]
 _GAP = "  "
 _LEAST = 8
+_LEAST_NAME = 24
 _STYLES = {
     "running": "green",
     "waiting": "",
@@ -39,11 +41,16 @@ _STYLES = {
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A table's column; one that may be `cut` gives way when the terminal is narrow."""
+    """A table's column; when the terminal is narrow, `how` it gives way: at its end, in its middle, into more lines."""
 
     title: str
     align: Align = "left"
-    cut: bool = False
+    how: Literal["never", "end", "middle", "wrap"] = "never"
+
+    @property
+    def least(self) -> int:
+        """How narrow it may become."""
+        return max(_LEAST_NAME if self.how == "middle" else _LEAST, len(self.title))
 
 
 class Screen:
@@ -55,6 +62,7 @@ class Screen:
         self.json = json
         self.is_terminal = self.out.isatty()
         self.is_rich = self.is_terminal and importlib.util.find_spec("rich") is not None
+        self._console: Any = None  # rich's, once there is something to colour
 
     @property
     def width(self) -> int | None:
@@ -67,7 +75,7 @@ class Screen:
 
     def line(self, text: str = "", *, escaped: bool = False) -> None:
         """Write a line of data."""
-        self.out.write((text if escaped else printable(text)) + "\n")
+        self.out.write(plainer(text if escaped else printable(text), self.out.encoding) + "\n")
         self.out.flush()
 
     def block(self, text: str) -> None:
@@ -78,66 +86,90 @@ class Screen:
     def remark(self, text: str) -> None:
         """Write what is no data: hints, warnings, errors."""
         self.out.flush()
-        self.errors.write("\n".join(printable(line) for line in text.split("\n")) + "\n")
+        told = "\n".join(printable(line) for line in text.split("\n"))
+        self.errors.write(plainer(told, self.errors.encoding) + "\n")
         self.errors.flush()
 
     def fields(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Write names and values, one pair a line."""
-        told = list(pairs)
-        longest = max((len(name) for name, _ in told), default=0)
-        if self.is_rich:
-            self._rich_table([Column(""), Column("", cut=True)], told, header=False)
-            return
-        for name, value in told:
-            self.line(f"{name:<{longest}}{_GAP}{value}".rstrip())
+        self.table([Column(""), Column("", how="wrap")], pairs)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]], empty: str = "") -> None:
         """Write a table; where there are no rows, say `empty` as a remark."""
         told = [[printable(cell) for cell in row] for row in rows]
         if not told and empty:
             self.remark(empty)
-        elif self.is_rich:
-            self._rich_table(columns, told)
-        else:
-            for line in layout(columns, told, self.width):
-                self.line(line)
+            return
+        widths = fitting(columns, told, self.width)
+        if any(column.title for column in columns):
+            self._row(next(cells_of([column.title for column in columns], columns, widths)), ["bold"] * len(widths))
+        for row in told:
+            styles = [_STYLES.get(cell, "") for cell in row[: len(widths)]]
+            for line in cells_of(row, columns, widths):
+                self._row(line, styles)
 
-    def _rich_table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], header: bool = True) -> None:
+    def _row(self, row: Sequence[str], styles: Sequence[str]) -> None:
+        """Write a row of cells that are padded and printable already."""
+        if not (self.is_rich and any(styles)):
+            self.line(_GAP.join(row).rstrip(), escaped=True)
+            return
         from rich.console import Console
-        from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, show_header=header, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for column in columns:
-            flexible: dict[str, Any] = {"overflow": "ellipsis"} if column.cut else {"min_width": len(column.title)}
-            table.add_column(Text(column.title), justify=column.align, no_wrap=header, **flexible)
-        for row in rows:
-            # Text, not str: what looks like markup in a name must be shown, not obeyed.
-            table.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
-        colourless = bool(os.environ.get("NO_COLOR"))
-        Console(file=self.out, no_color=colourless, highlight=False, markup=False, emoji=False).print(table)
+        if self._console is None:
+            colourless = bool(os.environ.get("NO_COLOR"))
+            self._console = Console(file=self.out, no_color=colourless, highlight=False, markup=False, emoji=False)
+        # Text, not str: what looks like markup in a name must be shown, not obeyed.
+        shown = zip(row, styles, strict=True)
+        text = Text(_GAP).join(Text(plainer(cell, self.out.encoding), style=style) for cell, style in shown)
+        text.rstrip()
+        self._console.print(text, soft_wrap=True)
 
 
 def layout(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
     """Lay a table out in lines; None of width: nothing is cut.
 
-    >>> layout([Column("ACTOR", cut=True), Column("MBOX", "right")], [["telemetry.aggregator", "7"]], 18)
+    >>> layout([Column("ACTOR", how="end"), Column("MBOX", "right")], [["telemetry.aggregator", "7"]], 18)
     ['ACTOR         MBOX', 'telemetry.a…     7']
     """
-    widths = [max([len(column.title), *(len(row[n]) for row in rows)]) for n, column in enumerate(columns)]
-    if width is not None:
-        over = sum(widths) + len(_GAP) * (len(columns) - 1) - width
-        for n in sorted((n for n, column in enumerate(columns) if column.cut), key=lambda n: -widths[n]):
-            less = min(max(over, 0), max(widths[n] - max(_LEAST, len(columns[n].title)), 0))
-            widths[n] -= less
-            over -= less
-    lines = []
-    for row in ([column.title for column in columns], *rows):
-        cells = [_cell(cell, widths[n], columns[n].align) for n, cell in enumerate(row)]
-        lines.append(_GAP.join(cells).rstrip())
-    return lines if width is None else [line[:width] for line in lines]
+    widths = fitting(columns, rows, width)
+    titled = [[column.title for column in columns], *rows]
+    return [_GAP.join(line).rstrip() for row in titled for line in cells_of(row, columns, widths)]
 
 
-def _cell(text: str, width: int, align: Align) -> str:
-    text = text if len(text) <= width else text[: width - 1] + "…"
-    return text.rjust(width) if align == "right" else text.ljust(width)
+def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
+    """Say how wide each column is.
+
+    Where that is too much, the widest of those that may give way do so first. When none may any more, the last columns
+    are left out: whom a line is about stands in the first.
+    """
+    widths = [max([len(column.title), *(cells(row[n]) for row in rows)]) for n, column in enumerate(columns)]
+    if width is None:
+        return widths
+    flexible = [column.how != "never" for column in columns]
+    least = [min(one, c.least) if gives else one for one, c, gives in zip(widths, columns, flexible, strict=True)]
+    while len(widths) > 1 and sum(least[: len(widths)]) + len(_GAP) * (len(widths) - 1) > width:
+        widths.pop()
+    for _ in range(sum(widths) + len(_GAP) * (len(widths) - 1) - width):
+        widest = max(range(len(widths)), key=lambda n: (widths[n] > least[n], widths[n]))
+        widths[widest] -= 1
+    return widths
+
+
+def cells_of(row: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> Iterator[list[str]]:
+    """Yield a row's line, every cell as wide as its column; more than one where a cell goes on below itself."""
+    stacks = [_stack(cell, width, column) for cell, width, column in zip(row, widths, columns, strict=False)]
+    for n in range(max(map(len, stacks))):
+        line = [stack[n] if n < len(stack) else "" for stack in stacks]
+        yield [_pad(cell, width, column.align) for cell, width, column in zip(line, widths, columns, strict=False)]
+
+
+def _stack(text: str, width: int, column: Column) -> list[str]:
+    if column.how == "wrap" and cells(text) > width:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+    return [cut(text, width, middle=column.how == "middle")]
+
+
+def _pad(text: str, width: int, align: Align) -> str:
+    space = " " * (width - cells(text))
+    return space + text if align == "right" else text + space

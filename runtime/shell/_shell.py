@@ -12,7 +12,7 @@ from typing import Any
 
 from runtime.shell._client import NO_NODE, TIMEOUT, USAGE, Connection, ShellError, find
 from runtime.shell._screen import Screen
-from runtime.shell._text import duration
+from runtime.shell._text import duration, printable
 from runtime.shell.protocol import Reply
 
 
@@ -56,6 +56,7 @@ class Shell:
     def stream(self, verb: str, args: Mapping[str, Any], for_s: float) -> Iterator[tuple[Reply, bytes]]:
         """Ask the node for a stream, over a connection of its own, which ends with it."""
         with Connection(self.path, self.timeout_s) as connection:
+            connection.ask("hello")  # nothing may come for as long as the stream is, so whether it is stuck shows here
             yield from connection.stream(verb, args, for_s)
 
     def show(self, verb: str, args: Mapping[str, Any] | None, view: Callable[[Screen, Any], None]) -> Any:
@@ -77,10 +78,12 @@ class Shell:
         """Have a change confirmed. Raises ShellError where nobody can be asked."""
         if yes:
             return True
+        reply, _ = self.ask("hello")
+        if not reply.data["control"]:
+            return True  # nobody need be asked for what the node will refuse
         if self.screen.json or not (sys.stdin.isatty() and self.screen.is_terminal):
             raise ShellError(f"expected a change to be confirmed: {what}. Say --yes", USAGE)
-        reply, _ = self.ask("hello")
-        self.screen.out.write(f"{what} in {reply.node.name} (pid {reply.node.pid})? [y/N] ")
+        self.screen.out.write(printable(f"{what} in {reply.node.name} (pid {reply.node.pid})? [y/N] "))
         self.screen.out.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +18,8 @@ _UNSAFE = re.compile(
 )
 _UNITS = ((86_400_000_000_000, "d"), (3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"))
 _NOTHING = "–"
+_OUTLINED = 4
+_LONGEST = 2_000
 
 
 def printable(value: object) -> str:
@@ -40,11 +44,71 @@ def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
 
 
+_PLAINER = str.maketrans({"│": "|", "├": "|", "└": "`", "─": "-", "…": "~", "–": "-", "→": ">", "µ": "u", "▏": "_"})
+
+
+def plainer(text: str, encoding: str | None) -> str:
+    r"""Write a text with what a terminal's encoding has; what stands for nothing in it is escaped.
+
+    >>> plainer("└─ café", "ascii"), plainer("└─ café", "utf-8")
+    ('`- caf\\xe9', '└─ café')
+    """
+    if text.isascii():
+        return text
+    encoding = encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAINER).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def cells(text: str) -> int:
+    """Count the columns that a text takes in a terminal.
+
+    >>> cells("label"), cells("標籤"), cells("e\u0301")
+    (5, 4, 1)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(_cells(letter) for letter in text)
+
+
+def _cells(letter: str) -> int:
+    if unicodedata.combining(letter) or unicodedata.category(letter) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
+def cut(text: str, room: int, *, middle: bool = False) -> str:
+    """Cut a text to so many columns of a terminal: at its end, or in its middle, since the end of a name tells most.
+
+    >>> cut("telemetry.aggregator", 10), cut("telemetry.aggregator", 10, middle=True), cut("標籤標籤", 5)
+    ('telemetry…', 'tel…egator', '標籤…')
+    """
+    if cells(text) <= room:
+        return text
+    if room <= 1:
+        return "…"[:room]
+    tail = (room - 1) * 2 // 3 if middle else 0
+    head = room - 1 - tail
+    return _first(text, head) + "…" + (_first(text[::-1], tail)[::-1] if tail else "")
+
+
+def _first(text: str, room: int) -> str:
+    taken = 0
+    for number, letter in enumerate(text):
+        taken += _cells(letter)
+        if taken > room:
+            return text[:number]
+    return text
+
+
 def duration(ns: int | float | None) -> str:
     """Say how long something took, in the two units that matter.
 
-    >>> [duration(ns) for ns in (0, 1_500, 42_000_000, 4_200_000_000, 192_000_000_000, 90_061_000_000_000)]
-    ['0 s', '1.5 µs', '42 ms', '4.2 s', '3 m 12 s', '1 d 1 h']
+    >>> [duration(ns) for ns in (0, 1_500, 42_000_000, 4_200_000_000, 60_000_000_000, 192_000_000_000)]
+    ['0 s', '1.5 µs', '42 ms', '4.2 s', '1 m', '3 m 12 s']
     """
     if ns is None:
         return _NOTHING
@@ -55,7 +119,8 @@ def duration(ns: int | float | None) -> str:
         return f"{ns:.0f} ns" if ns else "0 s"
     for (size, unit), (smaller, smaller_unit) in itertools.pairwise(_UNITS):
         if ns >= size:
-            return f"{ns // size:.0f} {unit} {ns % size // smaller:.0f} {smaller_unit}"
+            rest = f" {ns % size // smaller:.0f} {smaller_unit}" if ns % size >= smaller else ""
+            return f"{ns // size:.0f} {unit}{rest}"
     return _NOTHING
 
 
@@ -124,11 +189,38 @@ def pairs(mapping: dict[str, Any]) -> str:
 def brief(value: object, longest: int = 120) -> str:
     """Write a value of an answer on one line, cut.
 
-    >>> brief({"a": [1, None]})
-    '{a: [1, –]}'
+    >>> brief({"a": [1, None], "lag_ns": 1_500})
+    '{a: [1, –], lag: 1.5 µs}'
     """
-    text = _brief(value)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return cut(_brief(value), longest)
+
+
+def told(key: str, value: object) -> tuple[str, object]:
+    """Make a duration of what is one by its name; what else there is stays as it is.
+
+    >>> told("uptime_ns", 1_500), told("uptime", 1_500)
+    (('uptime', '1.5 µs'), ('uptime', 1500))
+    """
+    if key.endswith("_ns") and isinstance(value, int | float) and not isinstance(value, bool):
+        return key.removesuffix("_ns"), duration(value)
+    return key, value
+
+
+def outline(pairs: Iterable[tuple[str, object]], width: int = 60, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Write nested values as names and texts, what is too broad for one line below its name.
+
+    >>> list(outline([("queues", [{"id": "vader-lexicon", "open": 1}, {"id": "toxicity", "open": 2}])], width=40))
+    [('queues', ''), ('  1', '{id: vader-lexicon, open: 1}'), ('  2', '{id: toxicity, open: 2}')]
+    """
+    for name, value in itertools.starmap(told, pairs):
+        whole = _brief(value)
+        name = "  " * depth + name
+        if len(whole) <= width or depth >= _OUTLINED or not isinstance(value, dict | list):
+            yield name, cut(whole, _LONGEST)
+            continue
+        yield name, ""
+        below = value.items() if isinstance(value, dict) else ((str(n), one) for n, one in enumerate(value, 1))
+        yield from outline(below, width, depth + 1)
 
 
 def _brief(value: object) -> str:
@@ -138,7 +230,8 @@ def _brief(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case dict():
-            return "{" + ", ".join(f"{key}: {_brief(item)}" for key, item in value.items()) + "}"
+            shown = itertools.starmap(told, value.items())
+            return "{" + ", ".join(f"{key}: {_brief(item)}" for key, item in shown) + "}"
         case list():
             return "[" + ", ".join(map(_brief, value)) + "]"
         case float():

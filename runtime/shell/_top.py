@@ -22,7 +22,7 @@ from runtime.shell._arguments import Parser, positive, seconds
 from runtime.shell._client import OK, ShellError
 from runtime.shell._screen import Column, layout
 from runtime.shell._shell import Shell
-from runtime.shell._text import brief, duration, printable
+from runtime.shell._text import cut, duration, printable
 from runtime.shell.protocol import Answer, Reply
 
 _ROWS = 2_000
@@ -31,7 +31,7 @@ _KEYS = (
     "q quit        ? this help     / filter        s sort by the next column",
     "I invert      t tree          Space pause     Enter look at an actor",
     "Esc back      w window/all    1-9 sort by that column",
-    "arrows, j, k  move the mark   + - slower, faster",
+    "arrows, j, k  move, scroll    + - slower, faster",
 )
 _FOOTER = "q quit ? help / find s sort I turn t tree Space hold Enter look Esc back w 1-9"
 _SORTS = (
@@ -71,6 +71,7 @@ class Top:
         self.typing: str | None = None
         self.looking_at: int | None = None
         self.looked: list[str] = []
+        self.scrolled = 0
         self.marked = 0
         self.interval_s = 1.0
         self.trouble = ""
@@ -86,10 +87,10 @@ class Top:
             row["mean"] = row["messages_per_s"]
         if before is not None:
             over_window(before, reply)
-        stale = f"  STALE {duration(reply.node.stale_ns)}: the hub is blocked" if reply.node.stale_ns else ""
+        stale = f"STALE {duration(reply.node.stale_ns)}: the hub is blocked  " if reply.node.stale_ns else ""
         self._rows = reply.data["actors"]
         self._total = reply.data["total"]
-        self._head = f"{reply.node.name} (pid {reply.node.pid}){stale}"
+        self._head = f"{stale}{reply.node.name} (pid {reply.node.pid})"
         self.trouble = ""
 
     def rows(self) -> list[dict[str, Any]]:
@@ -108,31 +109,33 @@ class Top:
     def lines(self, width: int, height: int) -> list[str]:
         """Draw: as many lines as the screen has, none wider."""
         what = "window" if self.windowed else "since the start"
-        head = f"{self._head}  {len(self._rows):,} of {self._total:,} actors  {what}, by {self.sort}"
-        head += "".join([f"  filter {self.filter!r}" if self.filter else "", "  PAUSED" if self.paused else ""])
+        rows = self.rows()
+        head = "PAUSED  " if self.paused else ""
+        head += f"{self._head}  {len(rows):,} of {self._total:,} actors  {what}, by {self.sort}"
+        head += f"  filter {self.filter!r}" if self.filter else ""
         footer = _FOOTER if self.typing is None else f"/{self.typing}▏"
         footer = f"{self.trouble}  {footer}" if self.trouble else footer
         room = max(height - 2, 1)
         if self.helps:
             body = list(_KEYS)
         elif self.looking_at is not None:
-            body = self.looked
+            self.scrolled = min(self.scrolled, max(len(self.looked) - room, 0))
+            body = self.looked[self.scrolled :]
         else:
-            body = self._table(width, room)
+            body = self._table(rows, width, room)
         body = [*body[:room], *[""] * (room - len(body))]
-        return [printable(line)[:width] for line in (head, *body, footer)]
+        return [cut(printable(line), width) for line in (head, *body, footer)]
 
-    def _table(self, width: int, room: int) -> list[str]:
-        rows = self.rows()
+    def _table(self, rows: list[dict[str, Any]], width: int, room: int) -> list[str]:
         self.marked = min(self.marked, max(len(rows) - 1, 0))
         begin = max(0, min(self.marked - room // 2, len(rows) - (room - 1)))
         shown = rows[begin : begin + room - 1]
         columns = [
-            Column(f"{n}{c.title}" if n < 10 else c.title, c.align, c.cut) for n, c in enumerate(_views.PS_COLUMNS, 1)
+            Column(f"{n}{c.title}" if n < 10 else c.title, c.align, c.how) for n, c in enumerate(_views.PS_COLUMNS, 1)
         ]
         cells = [[*_views.ps_row(row)] for row in shown]
         for line, row in zip(cells, shown, strict=True):
-            line[0] = "  " * row.get("depth", 0) + line[0]
+            line[0] = "  " * row.get("depth", 0) + row.get("shown", line[0])
         lines = layout(columns, [[printable(cell) for cell in line] for line in cells], width - 2)
         return [
             "  " + lines[0],
@@ -163,18 +166,22 @@ class Top:
                 self.windowed = not self.windowed
             case "\r" | "\n":
                 rows = self.rows()
-                self.looking_at, self.looked = (rows[self.marked]["id"], []) if rows else (None, [])
+                self.looking_at, self.looked, self.scrolled = rows[self.marked]["id"] if rows else None, [], 0
             case "escape":
                 self._back()
-            case "up" | "k":
-                self.marked = max(self.marked - 1, 0)
-            case "down" | "j":
-                self.marked += 1
+            case "up" | "k" | "down" | "j":
+                self._move(-1 if key in ("up", "k") else 1)
             case "+" | "-":
                 self.interval_s = min(max(self.interval_s * (2 if key == "+" else 0.5), 0.1), 60.0)
             case _ if key.isascii() and key.isdigit() and key != "0":
                 self._sort_by(_SORTS[int(key) - 1])
         return True
+
+    def _move(self, lines: int) -> None:
+        if self.looking_at is not None:
+            self.scrolled = max(self.scrolled + lines, 0)
+        else:
+            self.marked = max(self.marked + lines, 0)
 
     def _sort_by(self, column: str) -> None:
         # Names are looked for from a to z, numbers from the largest down.
@@ -208,7 +215,8 @@ def _by_supervisor(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     waiting = [(row, 0) for row in reversed(below.get(None, []))]
     while waiting:
         row, depth = waiting.pop()
-        yield {**row, "depth": depth}
+        # A label that only says whose child it is need not say it again in a tree.
+        yield {**row, "depth": depth, "shown": row["actor"].removeprefix(f"{row['supervisor']}/")}
         waiting += [(child, depth + 1) for child in reversed(below.get(row["actor"], []))]
 
 
@@ -242,7 +250,7 @@ def run(shell: Shell, options: argparse.Namespace) -> int:
 
 def _look(shell: Shell, top: Top) -> None:
     try:
-        reply, _ = shell.ask("ps", {"limit": _ROWS, "sort": "handled", "reverse": True})
+        reply, _ = shell.ask("ps", {"limit": _ROWS, "sort": "handled", "reverse": True, "match": top.filter})
         top.take(reply)
         if top.looking_at is not None:
             _look_at_one(shell, top)
@@ -257,8 +265,7 @@ def _look_at_one(shell: Shell, top: Top) -> None:
         top.looked = [str(error)]
         return
     data = reply.data
-    told = [(key, duration(value) if key.endswith("_ns") else brief(value, 500)) for key, value in data.items()]
-    top.looked = [f"{key.removesuffix('_ns'):<14}{value}" for key, value in told if key != "crashes"]
+    top.looked = [f"{name:<14}{value}" for name, value in _views.info_fields(data)]
     top.looked += [f"{one['what']:<14}{one['reason']}" for one in data["crashes"]]
 
 

@@ -5,14 +5,14 @@ A view trusts the answer's shape, because node and shell speak the same version 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from runtime.shell._screen import Column, Screen
-from runtime.shell._text import brief, count, duration, moment, pairs, rate, size
+from runtime.shell._text import brief, count, duration, moment, outline, pairs, rate, size
 
 Data = Any
-_NAME = Column("ACTOR", cut=True)
+_NAME = Column("ACTOR", how="middle")
 
 
 def _number(title: str) -> Column:
@@ -58,7 +58,7 @@ PS_COLUMNS = (
     _number("FAILED"),
     _number("RESTARTS"),
     _number("UPTIME"),
-    Column("SUPERVISOR", cut=True),
+    Column("SUPERVISOR", how="middle"),
 )
 
 
@@ -84,7 +84,7 @@ def tree(screen: Screen, data: Data) -> None:
         Column("STATE"),
         Column("STRATEGY"),
         *map(_number, ("RESTARTS", "MBOX")),
-        Column("LAST FAILURE", cut=True),
+        Column("LAST FAILURE", how="end"),
     ]
     names = _branches(data)
     screen.table(columns, [[name, *_tree_cells(line)] for name, line in zip(names, data, strict=True)], "no actor runs")
@@ -127,18 +127,18 @@ def _branches(lines: list[Data]) -> list[str]:
 
 def info(screen: Screen, data: Data) -> None:
     """Show one actor."""
-    screen.fields((key.removesuffix("_ns"), _field(key, value)) for key, value in data.items() if key != "crashes")
+    screen.fields(info_fields(data))
     for one in data["crashes"]:
         screen.line()
         _incident(screen, one, verbose=False)
 
 
-def _field(key: str, value: Data) -> str:
-    if key.endswith("_ns"):
-        return duration(value)
-    if key == "path":
-        return " > ".join(value)
-    return ", ".join(map(brief, value)) if isinstance(value, list) else brief(value, 500)
+def info_fields(data: Data) -> Iterator[tuple[str, str]]:
+    """Write what is known of an actor, but for its crashes."""
+    told = {key: value for key, value in data.items() if key != "crashes"}
+    if "path" in told:
+        told["path"] = " > ".join(told["path"])
+    return outline(told.items())
 
 
 def where(screen: Screen, data: Data) -> None:
@@ -154,7 +154,7 @@ def where(screen: Screen, data: Data) -> None:
 def state(screen: Screen, data: Data) -> None:
     """Show an actor's state."""
     if isinstance(data, dict):
-        screen.fields((key, brief(value, 2_000)) for key, value in data.items())
+        screen.fields(outline(data.items()))
     else:
         screen.line(brief(data, 2_000))
 
@@ -174,14 +174,14 @@ def _incident(screen: Screen, one: Data, verbose: bool) -> None:
     for key, value in one["detail"].items():
         screen.line(f"    {key}: {value}")
     lines = one["stacktrace"].rstrip().split("\n") if one["stacktrace"] else []
-    for line in lines if verbose else lines[-2:]:
+    for line in lines if verbose else [line for line in lines if line.strip(" ^~")][-2:]:
         screen.line(f"    {line}")
 
 
 def events(screen: Screen, data: Data) -> None:
     """Show the events."""
-    columns = [Column("EVENT", cut=True), Column("MEASUREMENTS", cut=True), Column("METADATA", cut=True)]
-    columns += [Column("HEARD BY", cut=True), Column("WHAT IT TELLS", cut=True)]
+    columns = [Column("EVENT", how="middle"), Column("MEASUREMENTS", how="end"), Column("METADATA", how="end")]
+    columns += [Column("HEARD BY", how="end"), Column("WHAT IT TELLS", how="end")]
     rows = [
         [
             one["event"],
@@ -197,9 +197,9 @@ def events(screen: Screen, data: Data) -> None:
 
 def handlers(screen: Screen, data: Data) -> None:
     """Show the handlers."""
-    columns = [Column("HANDLER", cut=True), Column("STATE"), Column("CARRIER")]
+    columns = [Column("HANDLER", how="middle"), Column("STATE"), Column("CARRIER")]
     columns += map(_number, ("MBOX", "HANDLED", "FAILED", "DROPPED", "DEAD", "RESTARTS"))
-    columns += [Column("EVENTS", cut=True), Column("FUNCTION", cut=True)]
+    columns += [Column("EVENTS", how="end"), Column("FUNCTION", how="end")]
     rows = [
         [
             one["handler"],
@@ -223,17 +223,18 @@ def trace(screen: Screen, data: Data) -> None:
 
 def metrics(screen: Screen, data: Data) -> None:
     """Show metrics and their series."""
-    columns = [Column("METRIC", cut=True), Column("KIND"), Column("TAGS", cut=True), _number("VALUE"), Column("UNIT")]
+    columns = [Column("METRIC", how="middle"), Column("TAGS", how="end"), _number("VALUE"), Column("UNIT")]
+    columns += [Column("KIND")]
     rows = []
     for metric in data:
-        head = [metric["metric"], metric["kind"]]
+        name, tail = metric["metric"], [metric["unit"], metric["kind"]]
         for series in metric["series"]:
-            rows.append([*head, pairs(series["tags"]), _series(series), metric["unit"]])
+            rows.append([name, pairs(series["tags"]), _series(series), *tail])
         if not metric["series"]:
-            rows.append([*head, "", "–", metric["unit"]])
+            rows.append([name, "", "–", *tail])
         left = metric["series_in_all"] - len(metric["series"])
         if left:
-            rows.append([*head, f"… {left:,} more series", "", ""])
+            rows.append([name, f"… {left:,} more series", "", *tail])
     screen.table(columns, rows, "no metric is defined there")
 
 
@@ -246,8 +247,8 @@ def _series(series: Data) -> str:
 
 def reporters(screen: Screen, data: Data) -> None:
     """Show the reporters."""
-    columns = [Column("REPORTER"), Column("STATE"), *map(_number, ("MBOX", "QUEUE", "DROPPED"))]
-    columns += [Column("LAST ERROR", cut=True), Column("STATISTICS", cut=True)]
+    columns = [Column("REPORTER", how="middle"), Column("STATE"), *map(_number, ("MBOX", "QUEUE", "DROPPED"))]
+    columns += [Column("LAST ERROR", how="end"), Column("STATISTICS", how="end")]
     rows = [
         [
             one["reporter"],
@@ -283,9 +284,13 @@ def changed(screen: Screen, data: Data) -> None:
 
 
 def doctor(screen: Screen, data: Data) -> None:
-    """Show what was checked."""
-    columns = [Column("CHECK"), Column("RESULT"), Column("FOUND", cut=True), Column("FIX", cut=True)]
-    screen.table(columns, [[one["check"], one["result"], one["found"], one["fix"]] for one in data])
+    """Show what was checked, and below it what to do."""
+    rows = []
+    for one in data:
+        rows.append([one["result"], one["check"], one["found"]])
+        if one["fix"]:
+            rows.append(["", "", f"→ {one['fix']}"])
+    screen.table([Column("RESULT"), Column("CHECK"), Column("FOUND", how="wrap")], rows)
 
 
 View = Callable[[Screen, Data], None]

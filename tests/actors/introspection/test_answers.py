@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import runtime
-from actors import Actor, whereis
+from actors import Actor, processes, whereis
 from runtime.catalogue import Catalogue, Declared
 from runtime.metrics import counter, summary
 from runtime.shell._client import NOT_FOUND, TIMEOUT, Connection
 from runtime.shell._screen import Screen
 from runtime.shell._shell import Shell
-from supervisors import Application, ChildSpec, DynamicSupervisor
+from supervisors import Application, ChildSpec, DynamicSupervisor, Supervisor
 from tests.actors.introspection.house import STATUS, WAIT_S, Worker, ask, path_of, refused, say, workers
 from tests.runtime.meeting import PATIENCE_S, Gate, until
 
@@ -103,6 +103,64 @@ def test_actor_is_found_by_id_label_and_last_part_of_its_label(start: Callable[.
     found = {ask(application, "info", actor=name)["id"] for name in (str(spare), f"<{spare}>", "spare")}
 
     assert found == {spare}
+
+
+def test_actor_is_found_by_the_end_of_its_label_where_only_one_has_it(start: Callable[..., Application]) -> None:
+    pools = [Supervisor.child(name, [ChildSpec(("one", n), Worker) for n in (1, 2)]) for name in ("left", "right")]
+    application = start(children=pools)
+
+    found = ask(application, "info", actor="left/one/2")
+    several = refused(application, "info", actor="one/2")
+
+    assert (found["actor"], found["supervisor"]) == ("demo/left/one/2", "demo/left")
+    assert str(several) == "no actor named 'one/2'; it may be 'demo/left/one/2', 'demo/right/one/2'"
+    assert several.code == NOT_FOUND
+
+
+def test_supervisor_tells_whose_child_it_is_and_whom_it_supervises(start: Callable[..., Application]) -> None:
+    application = start(children=[workers(max_restarts=7)])
+
+    found = ask(application, "info", actor="workers")
+
+    assert found["supervisor"] == "demo"
+    assert found["supervises"]["max_restarts"] == 7
+
+
+def test_crash_below_a_supervisor_without_a_name_is_listed_under_the_childs_label(
+    start: Callable[..., Application],
+) -> None:
+    application = start(children=[Supervisor.child("pool", [ChildSpec("ingest", Worker)])])
+    first = ask(application, "info", actor="ingest")["id"]
+
+    next(ref for ref in processes() if ref.id == first).tell("crash")
+    until(lambda: ask(application, "status")["restarts"]["last_minute"] == 1)
+    until(lambda: [one["who"] for one in ask(application, "crashes")] == ["demo/pool/ingest"])
+    until(lambda: ask(application, "info", actor="ingest")["crashes"] == ask(application, "crashes"))
+
+
+def test_restarts_and_drops_of_a_handler_that_gave_up_are_counted(
+    start: Callable[..., Application], attach: Callable[..., None]
+) -> None:
+    application = start()
+
+    class Failing:
+        def __call__(self, *_: Any) -> None:
+            raise RuntimeError("no")
+
+    attach("audit", "shop.order", Failing(), max_restarts=1, capacity=3)
+    for _ in range(10):
+        runtime.execute("shop.order", {"amount": 1})
+    until(lambda: ask(application, "handlers")[0]["state"] == "gave_up")
+    until(lambda: "handler gave up" in [one["what"] for one in ask(application, "crashes")])
+
+    (handler,) = ask(application, "handlers")
+    status = ask(application, "status")
+    told = [(one["what"], one["who"]) for one in ask(application, "crashes")]
+    assert told == [("handler failure", "audit")] * 2 + [("handler gave up", "audit")]
+    assert handler["function"].endswith("Failing")
+    assert handler["restarts"] == 1
+    assert status["restarts"] == {"last_minute": 1, "last_hour": 1, "total": 1}
+    assert status["dropped"] == handler["dropped"] > 0
 
 
 def test_unknown_actor_is_answered_with_the_name_that_was_meant(start: Callable[..., Application]) -> None:

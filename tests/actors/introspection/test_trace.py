@@ -49,6 +49,20 @@ def in_background(emit: Callable[[], object]) -> Callable[[], None]:
     return stop
 
 
+def test_trace_shows_no_more_a_second_than_was_asked_for(start: Callable[..., Application]) -> None:
+    application = start()
+    args = {"event": "shop.*", "limit": 1_000, "for_s": 1.5, "rate": 3.0}
+
+    with Connection(path_of(application), WAIT_S) as connection:
+        stream = connection.stream("trace", args, 1.5)
+        emitter = in_background(lambda: runtime.execute("shop.order", {"n": 1}))
+        *shown, end = [reply for reply, _ in stream]
+        emitter()
+
+    assert 0 < len(shown) <= 6
+    assert (end.end or {})["skipped"] > 0
+
+
 def test_trace_ends_with_its_time_when_nothing_comes(start: Callable[..., Application]) -> None:
     application = start()
 

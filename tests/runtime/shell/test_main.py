@@ -121,11 +121,12 @@ def test_unknown_name_is_told_with_what_was_meant(look: Run) -> None:
     [
         (("inof",), "did you mean 'info'?"),
         (("info",), "required: ACTOR"),
-        (("ps", "--sort", "colour"), "invalid choice: 'colour'"),
+        (("ps", "--sort", "colour"), "got: 'colour'"),
         (("--timeout", "0", "ps"), "expected a number of seconds"),
         (("trace", "a.b", "--where", "x"), "expected KEY=VALUE"),
         (("ps", "--unknown"), "unrecognized arguments"),
-        (("stop", "ingest"), "Say --yes"),
+        (("trace", "a.b", "--rate", "0"), "expected a number of events a second"),
+        (("emit",), "required: EVENT. See"),
         (("trace", "a..b"), "expected a pattern"),
         (("--start", "nothing", "ps"), "module:attribute"),
         (("--start", "no.such:thing", "ps"), "can be imported"),
@@ -180,6 +181,27 @@ def test_several_nodes_are_listed_and_one_is_chosen(start_node: Callable[..., No
     assert by_path.data["pid"] == nodes[0].process.pid
 
 
+def test_node_is_chosen_by_the_name_that_it_goes_by(home: Home, shell: Run) -> None:
+    (home.path / "mine.py").write_text("from supervisors import Application\napplication = Application('höst eu')\n")
+    home.environment["PYTHONPATH"] += f":{home.path}"
+    command = [sys.executable, "-m", "runtime.shell", "--start", "mine:application", "trace", "a.b", "--for", "86400"]
+    with subprocess.Popen(command, cwd=ROOT, env=home.environment, stdin=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: home.sockets.exists() and shell("status").code == 0)
+            done = shell("--node", "höst eu", "status", "--json")
+        finally:
+            process.kill()
+
+    assert done.data["name"] == "höst eu"
+
+
+def test_names_that_are_no_utf8_are_a_mistake_of_the_command_line(look: Run) -> None:
+    done = look("info", os.fsdecode(b"\xff"))
+
+    assert (done.code, done.out) == (2, "")
+    assert "to be UTF-8" in done.errors
+
+
 def test_dead_node_is_no_node_and_its_socket_goes(node: Node, shell: Run) -> None:
     node.kill()
     assert node.path.exists()
@@ -199,6 +221,21 @@ def test_stopped_process_is_a_timeout(node: Node, shell: Run) -> None:
 
     assert (done.code, done.out) == (4, "")
     assert "within 0.2 s" in done.errors
+
+
+def test_trace_of_a_stopped_process_is_a_timeout_too(node: Node, shell: Run) -> None:
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        trace, doctor = (
+            shell("trace", "shop.*", "--for", "86400", "--timeout", "0.2"),
+            shell("doctor", "--timeout", "0.2"),
+        )
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+
+    assert (trace.code, trace.out) == (4, "")
+    assert doctor.code == 1
+    assert "fail    node" in doctor.out
 
 
 def test_sockets_in_a_directory_that_others_may_write_are_not_used(node: Node, shell: Run, home: Home) -> None:
@@ -298,6 +335,35 @@ def test_reader_that_goes_early_costs_no_traceback(node: Node, home: Home) -> No
     assert len(done.stdout.splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "told"), [("tree > /dev/full", 1, "No space"), ("tree >&-", 0, ""), ("nothing 2>&-", 2, "")]
+)
+def test_output_that_cannot_be_written_costs_no_traceback(
+    node: Node, home: Home, command: str, code: int, told: str
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m runtime.shell {command}"],
+        cwd=ROOT,
+        env=home.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+    assert done.returncode == code, done
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == bool(told)
+
+
+def test_terminal_without_the_letters_gets_plainer_ones(node: Node, home: Home, shell: Run) -> None:
+    home.environment["PYTHONIOENCODING"] = "ascii"
+
+    done = shell("tree", "workers")
+
+    assert (done.code, done.errors) == (0, "")
+    assert done.out.splitlines()[2].startswith("|- ingest")
+
+
 def test_interrupt_ends_a_trace_with_130(node: Node, home: Home) -> None:
     command = [sys.executable, "-m", "runtime.shell", "trace", "shop.*", "--json"]
     with subprocess.Popen(
@@ -352,6 +418,55 @@ def test_node_that_allows_no_control_refuses(start_node: Callable[..., Node], sh
     assert shell("info", "ingest").code == 0
 
 
+def test_change_is_to_be_confirmed_where_it_is_allowed(node: Node, shell: Run) -> None:
+    done = shell("stop", "ingest")
+
+    assert (done.code, done.out) == (2, "")
+    assert "Say --yes" in done.errors
+    assert shell("info", "ingest").code == 0
+
+
+def test_nobody_is_told_to_confirm_what_will_be_refused(look: Run) -> None:
+    done = look("stop", "ingest")
+
+    assert done.code == 1
+    assert "control=True" in done.errors
+
+
+def test_exit_is_no_mistake_outside_the_prompt(look: Run) -> None:
+    done = look("exit")
+
+    assert (done.code, done.out, done.errors) == (0, "", "")
+
+
+def test_help_is_json_where_that_is_asked_for(look: Run) -> None:
+    listed, one = look("help", "--json"), look("help", "ps", "--json")
+
+    assert "tree [ACTOR]" in [line["command"] for line in listed.data]
+    assert [line["aliases"] for line in one.data] == [["p"]]
+
+
+def test_actors_are_sorted_by_what_a_column_is_called_in_the_table(look: Run) -> None:
+    by_title, by_name = look("ps", "--sort", "UPTIME", "--json"), look("ps", "--sort", "uptime_ns", "--json")
+
+    assert [row["actor"] for row in by_title.data["actors"]] == [row["actor"] for row in by_name.data["actors"]]
+
+
+def test_busiest_of_a_window_is_chosen_by_that_window(node: Node, home: Home, shell: Run) -> None:
+    node.do("emit 1000")
+    arguments = ["ps", "--sort", "msg/s", "-r", "-n", "1", "--json"]
+    until(lambda: shell(*arguments).data["actors"][0]["actor"] == "telemetry.aggregator")
+
+    command = [sys.executable, "-m", "runtime.shell", *arguments, "--window", "0.5"]
+    with subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            node.do("work")
+        out, _ = process.communicate(timeout=PATIENCE_S)
+
+    (row,) = json.loads(out)["data"]["actors"]
+    assert (row["actor"], row["messages_per_s"] > 0) == ("ingest", True)
+
+
 # -- other ways in ---------------------------------------------------------------------------------------------------
 
 
@@ -360,6 +475,16 @@ def test_start_boots_a_tree_and_looks_into_it(shell: Run) -> None:
 
     assert done.code == 0, done
     assert "ingest" in [row["actor"] for row in done.data["actors"]]
+
+
+def test_reference_application_that_is_started_leaves_nothing_behind(shell: Run, home: Home) -> None:
+    before = sorted(home.path.rglob("*anvil*"))
+
+    done = shell("--start", "app.application:application", "tree", cwd=home.path)
+
+    assert done.code == 0, done
+    assert "anvil" in done.out
+    assert sorted(home.path.rglob("*anvil*")) == before == []
 
 
 def test_start_makes_an_application_of_a_class(shell: Run) -> None:

@@ -193,6 +193,23 @@ def test_tables_are_coloured_in_a_terminal_unless_that_is_not_wanted(
     assert ("\x1b[32m" in child.before) == coloured
 
 
+def test_node_is_not_changed_at_the_prompt(prompt: Any) -> None:
+    prompt.sendline("ps --connect /nowhere")
+    prompt.expect("unrecognized arguments: --connect")
+    prompt.expect("demo>")
+
+    leave(prompt)
+
+
+def test_names_are_completed_by_any_part_and_quoted_where_that_is_needed() -> None:
+    names = Names(Shell(Screen(), connect="/nowhere/at-all.sock"))
+    names._known["actor"] = (float("inf"), ["pool", "workers/export to x", "workers/ingest"])
+
+    assert names.after("info po") == ["pool"]
+    assert names.after("info ing") == ["workers/ingest"]
+    assert names.after("info 'exp") == ["'workers/export to x'"]
+
+
 def test_names_are_those_of_commands_options_and_nodes() -> None:
     names = Names(Shell(Screen(), connect="/nowhere/at-all.sock"))
 
@@ -200,4 +217,5 @@ def test_names_are_those_of_commands_options_and_nodes() -> None:
     assert names.after("ps --so") == ["--sort"]
     assert names.after("info ing") == []
     assert names.after("nonsense x") == []
+    assert names.after("ps --conn") == []
     assert "status" in names.after("help ")

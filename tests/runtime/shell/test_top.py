@@ -101,6 +101,36 @@ def test_tree_puts_actors_below_their_supervisors(top: Top) -> None:
     assert [(one["actor"], one["depth"]) for one in top.rows()] == [("demo", 0), ("a", 1), ("b", 1)]
 
 
+def test_tree_does_not_repeat_whose_child_it_is() -> None:
+    top = Top()
+    top.take(
+        answer(0, row(1, "demo", supervisor=None), row(2, "demo/pool"), row(3, "demo/pool/w", supervisor="demo/pool"))
+    )
+
+    press(top, "t")
+
+    assert [line[2:].partition("  waiting")[0].rstrip() for line in top.lines(120, 6)[2:5]] == [
+        "demo",
+        "  pool",
+        "    w",
+    ]
+
+
+def test_head_counts_what_the_filter_leaves(top: Top) -> None:
+    press(top, "/", "b", "\r")
+
+    assert "1 of 9 actors" in top.lines(120, 6)[0]
+
+
+def test_names_can_be_told_apart_in_eighty_columns(top: Top) -> None:
+    labels = [f"telemetry.handlers/{name}/handler" for name in ("audit-of-orders", "billing-of-orders")]
+    top.take(answer(3, *(row(n, label, 1_000_000, supervisor=label) for n, label in enumerate(labels, 1))))
+
+    names = {line.split()[0] for line in (line[2:] for line in top.lines(80, 6)[2:4])}
+
+    assert len(names) == 2
+
+
 def test_enter_looks_at_the_marked_actor_and_escape_leaves(top: Top) -> None:
     press(top, "down", "\r")
     assert top.looking_at == 2
@@ -110,6 +140,17 @@ def test_enter_looks_at_the_marked_actor_and_escape_leaves(top: Top) -> None:
 
     assert top.looking_at is None
     assert any(line.startswith("> b") for line in top.lines(80, 10))
+
+
+def test_what_is_known_of_an_actor_is_scrolled_to_its_end_and_back(top: Top) -> None:
+    press(top, "\r")
+    top.looked = [f"line {n}" for n in range(10)]
+
+    press(top, *["down"] * 50)
+    assert top.lines(80, 6)[1:5] == ["line 6", "line 7", "line 8", "line 9"]
+    press(top, *["up"] * 50)
+
+    assert top.lines(80, 6)[1] == "line 0"
 
 
 def test_mark_stays_on_the_list_and_is_always_seen(top: Top) -> None:
@@ -125,7 +166,7 @@ def test_mark_stays_on_the_list_and_is_always_seen(top: Top) -> None:
 
 def test_space_and_question_mark_and_q(top: Top) -> None:
     press(top, " ", "?")
-    assert "PAUSED" in top.lines(200, 10)[0]
+    assert "PAUSED" in top.lines(40, 10)[0]
     assert any("Space pause" in line for line in top.lines(200, 10))
     press(top, " ", "?")
 
