@@ -73,16 +73,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(found: list[Row]) -> str:
-    """Write the rows as one Markdown table."""
+    """Write the rows as one Markdown table: medians, and in brackets the minima."""
     lines = [
         "| what | ours | beside | ratio | yardsticks | goal | met |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in found:
         met = "" if row.met is None else "yes" if row.met else "no"
-        cells = (row.what, row.ours, row.peer, row.ratio, row.yardsticks, row.goal, met)
-        lines.append("| " + " | ".join("" if cell is None else str(cell) for cell in cells) + " |")
+        ratio = _beside(row.ratio, row.ratio_of_minima)
+        yardsticks = _beside(row.yardsticks, row.yardsticks_of_minima)
+        lines.append(f"| {' | '.join((row.what, row.ours, row.peer, ratio, yardsticks, row.goal, met))} |")
     return "\n".join(lines)
+
+
+def _beside(median: float | None, minimum: float | None) -> str:
+    return "" if median is None else f"{median}" if minimum is None else f"{median} ({minimum})"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One line of the table. `goal` is told in words; `met` is None where there is none."""
+    """One line of the table: medians, and the same of the minima where there are any. `goal` is told in words; `met`,
+    of the medians, is None where there is none."""
 
     what: str
     ours: str
@@ -39,6 +40,8 @@ class Row(msgspec.Struct, frozen=True):
     yardsticks: float | None
     goal: str
     met: bool | None
+    ratio_of_minima: float | None = None
+    yardsticks_of_minima: float | None = None
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -101,15 +104,21 @@ def rows(what: str, ours: str, figures: dict[str, Figure], goals: dict[str, floa
         made.append(
             Row(
                 what,
-                duration(own.median_ns),
-                f"{name} {duration(peer.median_ns)}",
+                _told(own),
+                f"{name} {_told(peer)}",
                 round(ratio, 3),
                 round(own.median_ns / empty.median_ns, 1) if empty else None,
                 f"≤ {goal} ×" if goal is not None else "",
                 ratio <= goal if goal is not None else None,
+                round(own.minimum_ns / peer.minimum_ns, 3),
+                round(own.minimum_ns / empty.minimum_ns, 1) if empty else None,
             )
         )
     return made
+
+
+def _told(figure: Figure) -> str:
+    return f"{duration(figure.median_ns)} ({duration(figure.minimum_ns)})"
 
 
 def duration(ns: float) -> str:

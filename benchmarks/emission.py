@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import blinker
+import msgspec
 import pyee
 import pykka
 from datadog.dogstatsd.base import DogStatsd
@@ -19,6 +20,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 import runtime
+from actors import whereis
+from actors.aggregator import NAME, Statistics
 from app.application import Anvil
 from app.labeling.auth import Gate
 from app.labeling.service import Platform
@@ -133,13 +136,11 @@ def one_handler(settings: Settings) -> list[Row]:
         )
         runtime.detach("bench")
     receiver.stop()
-    ratio = figures["execute"].median_ns / figures["yardstick"].median_ns
-    return [
-        *rows("emit, one asynchronous handler", "execute", figures, {"blinker": 0.33}),
-        Row(
-            "emit, one asynchronous handler", "", "an empty call", None, round(ratio, 1), "≤ 12 yardsticks", ratio <= 12
-        ),
-    ]
+    what = "emit, one asynchronous handler"
+    found = rows(what, "execute", figures, {"blinker": 0.33})
+    yardsticks = figures["execute"].median_ns / figures["yardstick"].median_ns
+    goal = Row(what, found[0].ours, "an empty call", None, round(yardsticks, 1), "≤ 12 yardsticks", yardsticks <= 12)
+    return [*found, msgspec.structs.replace(goal, yardsticks_of_minima=found[0].yardsticks_of_minima)]
 
 
 def full_application(settings: Settings) -> list[Row]:
@@ -164,7 +165,7 @@ def full_application(settings: Settings) -> list[Row]:
             for _ in range(count):
                 runtime.execute(EVENT, MEASUREMENTS, METADATA)
             took = time.perf_counter() - begun
-            application.drain(30)
+            whereis(NAME).ask(Statistics())  # answered when the aggregator has taken the burst
             return took
 
         def datadog_default(count: int) -> float:
