@@ -1,11 +1,16 @@
-"""Run the benchmarks and print one table: `python -m benchmarks [NAME …] [--json FILE] [--quick] [--pictures DIR]`."""
+"""Run the benchmarks and print one table: `python -m benchmarks [NAME …] [--json FILE] [--quick] [--pictures DIR]`.
+
+Each of several runs in a process of its own, one after the other: what one leaves behind costs the next one nothing.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,21 +60,37 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"expected names among {', '.join(BENCHMARKS)}, got: {', '.join(unknown)}")
 
-    logger.remove()  # this process is ours: what the restart benchmark reports goes to a sink of its own
-    settings = Settings(quick=options.quick)
-    found: list[Row] = []
-    for name in options.names or BENCHMARKS:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        if name == "growth" and options.pictures is not None:
-            options.pictures.mkdir(parents=True, exist_ok=True)
-            found += growth.growth(settings, options.pictures)
-        else:
-            found += BENCHMARKS[name](settings)
+    names = options.names or list(BENCHMARKS)
+    if len(names) == 1:
+        print(f"{names[0]} …", file=sys.stderr, flush=True)
+        found = run(names[0], Settings(quick=options.quick), options.pictures)
+    else:
+        further = ["--quick"] * options.quick
+        further += ["--pictures", str(options.pictures)] * (options.pictures is not None)
+        found = [row for name in names for row in run_apart(name, further)]
     print(table(found))
     if options.json is not None:
         report = Report(platform.python_version(), platform.machine(), os.cpu_count() or 0, found)
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     return 0
+
+
+def run(name: str, settings: Settings, pictures: Path | None) -> list[Row]:
+    """Run one benchmark in this process."""
+    logger.remove()  # the process is ours: what the restart benchmark reports goes to a sink of its own
+    if name == "growth" and pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        return growth.growth(settings, pictures)
+    return BENCHMARKS[name](settings)
+
+
+def run_apart(name: str, options: list[str]) -> list[Row]:
+    """Run one benchmark in a process of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "report.json"
+        command = [sys.executable, "-m", "benchmarks", name, "--json", str(report), *options]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        return msgspec.json.decode(report.read_bytes(), type=Report).rows
 
 
 def table(found: list[Row]) -> str:
