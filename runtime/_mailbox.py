@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections import Counter
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -143,7 +142,7 @@ class Mailbox:
         self._inflight = 0
         self._lent = False
         self._taken = 0
-        self._dropped: Counter[str] | None = None
+        self._dropped: dict[str, int] | None = None
         self._sampled = 0
         self._room: list[Any] | None = None
         self._lock = _SHARED_LOCK if self.capacity is None else _native.RLock()
@@ -175,18 +174,19 @@ class Mailbox:
 
     def put_when_full(self, message: Any) -> bool:
         with self._lock:
-            if self.limit == _CLOSED:
+            limit, policy = self.limit, self.policy
+            if limit == _CLOSED:
                 return self._drop("closed")
-            if len(self.load) < self.limit:
+            if len(self.load) < limit:
                 return self._accept(message)  # the consumer has made room meanwhile
-            if self.policy == "sample":
-                return self._put_sampled(message)
-            if self.policy == "drop_oldest":
+            if policy == "drop_newest":
+                return self._drop("full")
+            if policy == "drop_oldest":
                 self.load.pop(0)
                 self._drop("oldest")
                 return self._accept(message)
-            if self.policy != "block":
-                return self._drop("full")
+            if policy == "sample":
+                return self._put_sampled(message)
         return self._put_when_room(message)
 
     def _accept(self, message: Any) -> bool:
@@ -196,9 +196,10 @@ class Mailbox:
         return True
 
     def _drop(self, reason: str) -> bool:
-        if self._dropped is None:
-            self._dropped = Counter()
-        self._dropped[reason] += 1
+        dropped = self._dropped
+        if dropped is None:
+            dropped = self._dropped = {}
+        dropped[reason] = dropped.get(reason, 0) + 1  # a Counter takes three times as long
         return False
 
     def _put_sampled(self, message: Any) -> bool:
