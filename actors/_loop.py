@@ -25,8 +25,8 @@ from actors._life import Life
 from actors._ref import ActorRef
 from actors._trace import Trace
 from runtime import _native, _scheduler
+from runtime._gil import YIELD_NS, Turns
 from runtime._mailbox import EMPTY
-from runtime._scheduler import YIELD_NS
 from runtime.errors import Exit, ExitReason, StartError, is_normal_exit
 
 
@@ -86,8 +86,11 @@ class Loop(Life):
     def _run_thread(self) -> None:
         assert self._gate is not None
         enter_thread(self)
+        turns = Turns()
         while not self._dead:
-            if not self._activate() and not self._dead:
+            if self._activate():
+                turns.pass_on()
+            elif not self._dead:
                 self._gate.wait()
         self._thread_ended()
 

@@ -20,6 +20,7 @@ from actors._ref import ASK_TIMEOUT_S, ActorRef
 from actors._series import SeriesStore
 from actors._series_points import Delta, MetricView, Point, StoreStatistics
 from runtime import _scheduler, subscribe
+from runtime._gil import YIELD_NS
 from runtime._mailbox import Mailbox
 from runtime.errors import ExitReason
 
@@ -159,9 +160,9 @@ class Aggregator(Actor):
             self._mailbox.settle(self, count=len(events))
         took_ns = perf_counter_ns() - begun_ns
         fewest, most = _BATCHES
-        if took_ns > _scheduler.YIELD_NS:
+        if took_ns > YIELD_NS:
             self._batch = max(self._batch // 2, fewest)
-        elif took_ns < _scheduler.YIELD_NS // 2 and len(events) == self._batch:
+        elif took_ns < YIELD_NS // 2 and len(events) == self._batch:
             self._batch = min(self._batch * 2, most)
         return True
 
@@ -174,7 +175,7 @@ class Aggregator(Actor):
             left -= self._batch
             if not self._handle_load():
                 return
-            if perf_counter_ns() - yielded_ns > _scheduler.YIELD_NS:
+            if perf_counter_ns() - yielded_ns > YIELD_NS:
                 scheduler.yield_gil()
                 yielded_ns = perf_counter_ns()
 

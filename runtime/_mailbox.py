@@ -1,8 +1,8 @@
 """The load lane of an actor: a bounded list that any thread fills and one consumer empties, counted exactly.
 
-Any thread may `put`; it appends and, if the consumer is parked, wakes it: no lock, no wait (but for the opt-in `block`
-policy). Only the consumer takes. A mailbox outlives the incarnation that consumes it: the next one adopts it and goes
-on with the next message.
+Any thread may `put`; it appends and, if the consumer is parked, wakes it, or drops what finds no room: no lock, no wait.
+(The opt-in policies differ there: `drop_oldest` and `sample` take a lock for a moment, `block` waits.) Only the consumer
+takes. A mailbox outlives the incarnation that consumes it: the next one adopts it and goes on with the next message.
 
 Why a list and not a queue: `append` and `del load[:n]` are single steps under the GIL, an empty list holds no storage
 (a deque 700 bytes), and a batch leaves it in C. Why no counter on the way in: what was accepted follows from what the
@@ -18,6 +18,7 @@ appends and *then* reads `idle`. Each sees the other's first step, so no wake-up
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 from typing import Any, Literal, Protocol
@@ -99,9 +100,11 @@ class Mailbox:
         "_inflight",
         "_lent",
         "_lock",
+        "_looks",
         "_room",
         "_sampled",
         "_taken",
+        "_tickets",
         "block_s",
         "capacity",
         "consumer",
@@ -143,6 +146,9 @@ class Mailbox:
         self._lent = False
         self._taken = 0
         self._dropped: dict[str, int] | None = None
+        # Who drops because there is no room draws a number, which needs no lock. Looking at it draws one as well.
+        self._tickets = itertools.count() if self.capacity is not None else None
+        self._looks = 0
         self._sampled = 0
         self._room: list[Any] | None = None
         self._lock = _SHARED_LOCK if self.capacity is None else _native.RLock()
@@ -173,11 +179,14 @@ class Mailbox:
             raise
 
     def put_when_full(self, message: Any) -> bool:
+        policy = self.policy
+        if policy == "drop_newest" and 0 < self.limit <= len(self.load):
+            next(self._tickets)  # type: ignore[arg-type]  # what has a limit has tickets
+            return False
         with self._lock:
-            limit, policy = self.limit, self.policy
-            if limit == _CLOSED:
+            if self.limit == _CLOSED:
                 return self._drop("closed")
-            if len(self.load) < limit:
+            if len(self.load) < self.limit:
                 return self._accept(message)  # the consumer has made room meanwhile
             if policy == "drop_newest":
                 return self._drop("full")
@@ -400,10 +409,20 @@ class Mailbox:
                 # What an emitter was just about to append when the mailbox was closed is still there.
                 discarded=self.discarded + (len(self.load) if self.closed else 0),
                 pending=self.pending(),
-                dropped=dict(self._dropped or {}),
+                dropped=self._all_dropped(),
                 capacity=self.capacity,
                 sojourn_ns=self._sojourn_ns(),
             )
+
+    def _all_dropped(self) -> dict[str, int]:
+        """Count what was dropped, by reason; under the lock."""
+        dropped = dict(self._dropped or {})
+        if self._tickets is not None:
+            full = next(self._tickets) - self._looks
+            self._looks += 1
+            if full:
+                dropped["full"] = dropped.get("full", 0) + full
+        return dropped
 
     def _sojourn_ns(self) -> int:
         since_ns = getattr(self.oldest(), "time_ns", None)

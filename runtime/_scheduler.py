@@ -7,9 +7,8 @@ that blocks inside a handler is simply left behind until its wait is over. Any t
 Waking: a foreign thread appends to `ready` and, if the pump has published that it is parked, sends the loop's async
 watcher, the one call of gevent that is safe there. The pump publishes *parked* and then looks at `ready` again.
 
-The GIL: CPython hands it over only when asked for 5 ms, so a busy pump would cost each emitter that long. It therefore
-gives the GIL away every 100 µs of work while other threads are about (see `yield_gil`). The pump also returns to the
-loop every few milliseconds, for I/O and timers.
+The GIL: a busy pump gives it away every 100 µs of work while other threads are about (see `_gil`). It also returns to
+the loop every few milliseconds, for I/O and timers.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from time import monotonic_ns, perf_counter_ns, process_time_ns, thread_time_ns
+from time import monotonic_ns, perf_counter_ns
 from typing import Any, Protocol
 
 import gevent
@@ -31,14 +30,13 @@ from loguru import logger
 
 from runtime import _native
 from runtime._fork import in_child
+from runtime._gil import YIELD_NS, Turns
 from runtime._timers import Timer, Timers
 from runtime._waiting import ThreadWaiter, set_own_hub
 from runtime._watchdog import Watchdog
 from runtime.clock import Clock, FakeClock
 from runtime.errors import BeamstalkError
 
-YIELD_NS = 100_000
-_OTHERS_NS = 1_000
 _INTERRUPT_S = 0.5
 _LOOP_SLICE_NS = 3_000_000
 _POOL = 64
@@ -137,8 +135,7 @@ class Scheduler:
         self._greenlets = 0
         self._busy_since_ns = 0
         self._yield_at_ns = 0
-        self._others_ns = 0
-        self._alone = 0
+        self._turns = Turns()
         self._exited = ThreadWaiter()
         self._quiet_waiters: list[ThreadWaiter] = []
 
@@ -300,18 +297,8 @@ class Scheduler:
             self._parked = False
 
     def yield_gil(self) -> None:
-        """Let other threads have the GIL, if any other thread lives.
-
-        A release that is taken back at once hands the GIL to nobody, so this must sleep, and even a sleep of 0 costs a
-        busy scheduler some 60 µs: half of its time. A thread that wants the GIL has used some CPU to get there, so we
-        look whether the process has used more than we have. Where it has not for several looks, nobody waits, and one
-        sleep in ten will do.
-        """
-        others_ns = process_time_ns() - thread_time_ns()
-        self._alone = self._alone + 1 if others_ns - self._others_ns < _OTHERS_NS else 0
-        self._others_ns = others_ns
-        if self._alone < 4 or self._alone % 10 == 0:
-            _native.sleep(0)
+        """Let other threads have the GIL; on the hub's thread."""
+        self._turns.pass_on()
         self._yield_at_ns = perf_counter_ns() + YIELD_NS
 
     def _pick(self, ready: deque[Any]) -> Any:

@@ -95,6 +95,17 @@ def test_drop_newest_keeps_the_oldest() -> None:
     assert box.statistics().dropped == {"full": 2}
 
 
+def test_who_finds_no_room_drops_its_message_without_waiting_for_the_consumer() -> None:
+    box = Mailbox(1)
+    box.put(1)
+
+    with box._lock:  # as a consumer has it that was taken off its core in the middle of a take
+        dropped = [OwnThread(lambda n=number: box.put(n)).get() for number in (2, 3)]
+
+    assert dropped == [False, False]
+    assert [box.statistics().dropped for _ in range(2)] == [{"full": 2}, {"full": 2}]
+
+
 def test_drop_oldest_keeps_the_newest() -> None:
     box = Mailbox(3, "drop_oldest")
 
