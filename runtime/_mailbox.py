@@ -1,8 +1,8 @@
 """The load lane of an actor: a bounded list that any thread fills and one consumer empties, counted exactly.
 
-Any thread may `put`; it appends and, if the consumer is parked, wakes it, or drops what finds no room: no lock, no wait.
-(The opt-in policies differ there: `drop_oldest` and `sample` take a lock for a moment, `block` waits.) Only the consumer
-takes. A mailbox outlives the incarnation that consumes it: the next one adopts it and goes on with the next message.
+Any thread may `put`; it appends and, if the consumer is parked, wakes it, or drops what finds no room: no lock, no wait
+(of the opt-in policies, `drop_oldest` and `sample` take a lock then, and `block` waits). Only the consumer takes. A
+mailbox outlives the incarnation that consumes it: the next one adopts it and goes on with the next message.
 
 Why a list and not a queue: `append` and `del load[:n]` are single steps under the GIL, an empty list holds no storage
 (a deque 700 bytes), and a batch leaves it in C. Why no counter on the way in: what was accepted follows from what the
