@@ -14,7 +14,7 @@ from gc import is_tracked
 from numbers import Number
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
-from runtime._events import Event, Name, PlainEvent, canonical, own
+from runtime._events import Event, Name, PlainEvent, canonical, own, own_values
 from runtime._fork import in_child
 from runtime.clock import Clock
 from runtime.errors import NotCommitted
@@ -111,17 +111,22 @@ def execute(name: Name, measurements: Mapping[str, Any] = _NOTHING, metadata: Ma
         subscribers = routes.get(name)
         if subscribers is None:
             return
-    # `own` for mappings of plain values, written out: see there for what the collector has to do with it.
+    make = PlainEvent
+    # `own`, written out: see there for what the collector has to do with it.
     try:
         own_measurements = {**measurements}
         own_metadata = {**metadata}
-        plain = not (is_tracked(own_measurements) or is_tracked(own_metadata) or copy_context())
-    except Exception:  # noqa: BLE001  # one of them is no mapping, or one that fails: `_event` says so
-        plain = False
-    if plain:
-        event = PlainEvent(name, own_measurements, own_metadata, _now_ns())  # type: ignore[arg-type]
-    else:
-        event = _event(name, measurements, metadata)  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001  # one of them is no mapping, or one that fails
+        own_measurements, own_metadata = _mappings(measurements, metadata)
+    if is_tracked(own_measurements):
+        own_measurements = own_values(own_measurements)
+        make = Event
+    if is_tracked(own_metadata):
+        own_metadata = own_values(own_metadata)
+        make = Event
+    if context := copy_context() or None:
+        make = Event
+    event = make(name, own_measurements, own_metadata, _now_ns(), context)  # type: ignore[arg-type]
     # `deliver`, written out: the call would be a tenth of an emission.
     for subscriber in subscribers:
         load = subscriber.load
@@ -138,7 +143,7 @@ def emit(name: str, measurements: dict[str, Any], metadata: dict[str, Any], time
     subscribers = _routes.get(name)
     if subscribers is not None:
         if is_tracked(measurements):
-            measurements = own(measurements, "measurements")
+            measurements = own_values(measurements)
         metadata = own(metadata, "metadata")
         context = copy_context() or None
         make = Event if context or is_tracked(measurements) or is_tracked(metadata) else PlainEvent
@@ -192,13 +197,12 @@ def deliver(subscriber: Subscriber, event: Event) -> None:
             subscriber.wake()
 
 
-def _event(name: str, measurements: object, metadata: object) -> Event:
-    """Make the event of anything that `execute` takes."""
+def _mappings(measurements: object, metadata: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Make mappings of anything else that `execute` takes; raise InvalidValue for what it does not."""
     if isinstance(measurements, Number):
         warnings.warn('a bare number as measurements means {"value": n}', DeprecationWarning, stacklevel=3)
         measurements = {"value": measurements}
-    context = copy_context() or None
-    return Event(name, own(measurements, "measurements"), own(metadata, "metadata"), _now_ns(), context)
+    return own(measurements, "measurements"), own(metadata, "metadata")
 
 
 @in_child

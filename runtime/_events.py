@@ -84,20 +84,23 @@ def own(mapping: object, what: str) -> dict[str, Any]:
     """
     if type(mapping) is dict:
         copy: dict[str, Any] = mapping.copy()
-        # CPython does not track a dict that holds nothing but numbers, strings and the like: then nobody need look.
-        if not is_tracked(copy):
-            return copy
     elif mapping is None:
         return {}
     elif isinstance(mapping, Mapping):
         copy = _dict_of(mapping, what)
     else:
         raise expected(f"{what} to be a mapping", mapping, 'Write {"key": value}')
-    for value in copy.values():
+    # CPython does not track a dict that holds nothing but numbers, strings and the like: then nobody need look.
+    return own_values(copy) if is_tracked(copy) else copy
+
+
+def own_values(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Replace the builtin containers in a dict that is the event's own already by copies."""
+    memo: dict[int, tuple[Any, Any]] = {}
+    for key, value in mapping.items():
         if type(value) in _CONTAINERS:
-            memo: dict[int, tuple[Any, Any]] = {}
-            return {key: _copy(item, memo, 0) for key, item in copy.items()}
-    return copy
+            mapping[key] = _copy(value, memo, 0)
+    return mapping
 
 
 def _dict_of(mapping: Mapping[Any, Any], what: str) -> dict[str, Any]:
@@ -108,17 +111,15 @@ def _dict_of(mapping: Mapping[Any, Any], what: str) -> dict[str, Any]:
 
 
 def _copy(value: Any, memo: dict[int, tuple[Any, Any]], depth: int) -> Any:
-    """Copy a value with all builtin containers in it; what is in it twice, or in itself, is so in the copy too."""
+    """Copy a container with all those in it; what is in it twice, or in itself, is so in the copy too."""
     kind = type(value)
-    if kind not in _CONTAINERS:
-        return value
     known = memo.get(id(value))
     if known is not None:
         return known[1]
     if depth > _MAX_DEPTH or len(memo) > _MAX_CONTAINERS:
         return value  # beyond any sane event: share the rest rather than hold up the emitter
     if kind is tuple:
-        copy: Any = tuple([_copy(item, memo, depth + 1) for item in value])
+        copy: Any = tuple([_copy(item, memo, depth + 1) if type(item) in _CONTAINERS else item for item in value])
         memo[id(value)] = value, copy
         return copy
     # Copied in one step first: another thread may be changing the original.
@@ -126,10 +127,12 @@ def _copy(value: Any, memo: dict[int, tuple[Any, Any]], depth: int) -> Any:
     memo[id(value)] = value, copy
     if kind is list or kind is deque:
         for position, item in enumerate(copy):
-            copy[position] = _copy(item, memo, depth + 1)
+            if type(item) in _CONTAINERS:
+                copy[position] = _copy(item, memo, depth + 1)
     elif kind is not set:
         for key, item in copy.items():
-            copy[key] = _copy(item, memo, depth + 1)
+            if type(item) in _CONTAINERS:
+                copy[key] = _copy(item, memo, depth + 1)
     return copy
 
 
