@@ -106,7 +106,7 @@ def test_slow_regularizer_runs_out_of_time_and_its_neighbours_are_done(hung: Hun
 
 def test_late_result_of_an_abandoned_regularizer_changes_nothing(hung: Hung, captured: Captured) -> None:
     with pytest.raises(RegularizerError):
-        custom_loss([], [1.0], total, [Regularizer(hung, 1.0, "slow")], parallel=True, timeout_s=0.05)
+        custom_loss([], [1.0], total, [Regularizer(hung, 1.0, "slow")], parallel=True, timeout_s=0.5)
     assert hung.actor.wait(60) == "killed"
     names = captured.names()
 
@@ -315,7 +315,7 @@ def test_hung_gradient_runs_out_of_time_too(hung: Hung, captured: Captured) -> N
     regularizers = [Regularizer(hangs_when_differentiated, 1.0, "slow")]
 
     with pytest.raises(RegularizerError, match="TimeoutError"):
-        custom_loss([], [1.0], total, regularizers, track_grad_norms=True, parallel=True, timeout_s=0.2)
+        custom_loss([], [1.0], total, regularizers, track_grad_norms=True, parallel=True, timeout_s=1.0)
 
     assert calls == ["ndarray", "ArrayBox"]
     assert captured.is_balanced()
