@@ -71,12 +71,14 @@ class Validator(Actor):
     def _handle_load(self) -> bool:
         """Look at some events at once: most are only counted, for which a message each would be dear."""
         events: list[Event] = self._mailbox.take_all(_AT_ONCE, self)
+        if not events:
+            return False
         for event in events:
-            self.seen[event.name] += 1
-            if self.seen[event.name] <= _ALWAYS or self.seen[event.name] % self.every == 0:
+            number = self.seen[event.name] = self.seen[event.name] + 1
+            if number <= _ALWAYS or number % self.every == 0:
                 self._check(event)
         self._mailbox.settle(self, count=len(events))
-        return bool(events)
+        return True
 
     def _check(self, event: Event) -> None:
         """Event `telemetry.event.invalid`: measurements {problems}, metadata {event_name, problems (sentences)}."""

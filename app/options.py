@@ -17,6 +17,7 @@ from typing import NoReturn
 import msgspec
 
 from app.config import DEFAULT as DEFAULT_CONFIG
+from runtime.errors import shown
 
 DEFAULT_SAMPLES = 1000
 DEFAULT_RATE = 500.0
@@ -150,17 +151,18 @@ def _unknown(parser: argparse.ArgumentParser, argument: str) -> str:
 
 
 def _samples(text: str) -> int | None:
-    return None if text == "all" else _whole(text, 1, "a number of samples from 1, or 'all'")
+    return None if text == "all" else whole(text, 1, "a number of samples from 1, or 'all'")
 
 
 def _count(text: str) -> int:
-    return _whole(text, 0, "a number of steps from 0")
+    return whole(text, 0, "a number of steps from 0")
 
 
-def _whole(text: str, least: int, what: str) -> int:
+def whole(text: str, least: int, what: str) -> int:
+    """Read a whole number for argparse; `what` says which."""
     if text.isascii() and text.isdigit() and len(text) < 100 and int(text) >= least:
         return int(text)
-    raise argparse.ArgumentTypeError(f"expected {what}, got: {text!r}")
+    raise argparse.ArgumentTypeError(f"expected {what}, got: {shown(text, 100)}")
 
 
 def _rate(text: str) -> float | None:

@@ -36,9 +36,8 @@ class Screen:
                 try:
                     print(text, flush=True)
                 except BrokenPipeError:
-                    self._quiet = self.is_deserted = (
-                        True  # nobody reads any more; whoever prints the summary will find out
-                    )
+                    # Nobody reads any more; whoever prints the summary will find out.
+                    self._quiet = self.is_deserted = True
 
     @contextmanager
     def progress(self, done: Callable[[], int], total: int, what: str = "labels") -> Iterator[None]:

@@ -138,9 +138,9 @@ def one_handler(settings: Settings) -> list[Row]:
     receiver.stop()
     what = "emit, one asynchronous handler"
     found = rows(what, "execute", figures, {"blinker": 0.33})
-    yardsticks = figures["execute"].median_ns / figures["yardstick"].median_ns
-    goal = Row(what, found[0].ours, "an empty call", None, round(yardsticks, 1), "≤ 12 yardsticks", yardsticks <= 12)
-    return [*found, msgspec.structs.replace(goal, yardsticks_of_minima=found[0].yardsticks_of_minima)]
+    met = figures["execute"].median_ns <= 12 * figures["yardstick"].median_ns
+    alone = {"peer": "an empty call", "ratio": None, "ratio_of_minima": None, "goal": "≤ 12 yardsticks", "met": met}
+    return [*found, msgspec.structs.replace(found[0], **alone)]
 
 
 def full_application(settings: Settings) -> list[Row]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,22 +112,18 @@ def plain_function(regularizer: Regularizer, timeout_s: float | None = None) -> 
     `timeout_s` is when the caller gives up: one that waits for longer than that is cancelled, so that no thread stays.
     """
     fn = regularizer.fn
-    patience_s = None if timeout_s is None else timeout_s + _GIVEN_UP_S
     if not regularizer.async_:
         return fn
+    patience_s = None if timeout_s is None else timeout_s + _GIVEN_UP_S
 
     def run(data: object, x: Any) -> Any:
         result = fn(data, x)
         if not inspect.iscoroutine(result):
             what = f"regularizer {regularizer.name!r} to return a coroutine"
             raise expected(what, result, "Write it with async def, or drop async_=True.")
-        return asyncio.run(_within(result, patience_s))
+        return asyncio.run(asyncio.wait_for(result, patience_s))
 
     return run
-
-
-async def _within(waiting: Coroutine[Any, Any, Any], patience_s: float | None) -> Any:
-    return await asyncio.wait_for(waiting, patience_s)
 
 
 def split(result: Any) -> tuple[Any, Any]:

@@ -16,13 +16,12 @@ import msgspec
 
 import runtime
 from app.accounts import Account, accounts
-from app.options import address
+from app.options import address, whole
 from app.screen import Screen
 from app.training.loop import Training, train_until_interrupted
 from app.training.metrics import METRICS
 from app.training.outputs import CustomLossOutput
 from reporters import Statsd, StatsdStatistics
-from runtime.errors import shown
 from supervisors import Application
 
 __all__ = ["add_arguments", "run"]
@@ -152,14 +151,8 @@ def _file(path: Path | None) -> Iterator[BinaryIO | None]:
 
 
 def _positive(text: str) -> int:
-    return _whole(text, 1)
+    return whole(text, 1, "a whole number from 1")
 
 
 def _seed(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 100 and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got: {shown(text, 100)}")
-    return int(text)
+    return whole(text, 0, "a whole number from 0")

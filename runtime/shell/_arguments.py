@@ -50,10 +50,7 @@ def common(*, with_defaults: bool, with_node: bool = True) -> Parser:
 
 def seconds(text: str) -> float:
     """Read a positive number of seconds."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
+    number = _number(text)
     if not 0 < number <= 86_400 or not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"expected a number of seconds above 0 and at most 86400, got: {text!r}")
     return number
@@ -61,13 +58,17 @@ def seconds(text: str) -> float:
 
 def per_second(text: str) -> float:
     """Read a positive number of events a second."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
+    number = _number(text)
     if not (number > 0 and math.isfinite(number)):
         raise argparse.ArgumentTypeError(f"expected a number of events a second, above 0, got: {text!r}")
     return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def positive(text: str) -> int:

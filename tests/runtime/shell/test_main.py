@@ -318,18 +318,22 @@ def test_stuck_node_is_listed_with_how_stale_it_is(node: Node, shell: Run) -> No
     assert "the hub has been blocked" in state.errors
 
 
-def test_reader_that_goes_early_costs_no_traceback(node: Node, home: Home) -> None:
-    node.do("spawn 3000")
-    command = f"{sys.executable} -m runtime.shell ps | head -n 2"
-
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"],
+def in_bash(home: Home, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the shell with what bash does to its streams."""
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m runtime.shell {command}"],
         cwd=ROOT,
         env=home.environment,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
     )
+
+
+def test_reader_that_goes_early_costs_no_traceback(node: Node, home: Home) -> None:
+    node.do("spawn 3000")
+
+    done = in_bash(home, "ps | head -n 2")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 2
@@ -341,14 +345,7 @@ def test_reader_that_goes_early_costs_no_traceback(node: Node, home: Home) -> No
 def test_output_that_cannot_be_written_costs_no_traceback(
     node: Node, home: Home, command: str, code: int, told: str
 ) -> None:
-    done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m runtime.shell {command}"],
-        cwd=ROOT,
-        env=home.environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    done = in_bash(home, command)
 
     assert done.returncode == code, done
     assert told in done.stderr
