@@ -223,6 +223,7 @@ class Actor(Loop):
             state=self._state,
             mailbox=self._mailbox.statistics(),
             restarts=self.restarts,
+            started_ns=self._started_ns,
             uptime_ns=monotonic_ns() - self._started_ns,
             busy_ns=_scheduler.now_ns() - since_ns if since_ns else 0,
         )

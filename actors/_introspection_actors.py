@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterable
+from time import monotonic_ns
 from types import FrameType
 from typing import Any, Literal
 
@@ -79,10 +80,12 @@ class OfActor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def rows(index: Index) -> Iterable[ActorRow]:
-    """Make a line for every actor."""
+    """Make a line for every actor. All ages are of one moment, or two of nearly the same age could change places."""
+    at_ns = monotonic_ns()
     for ref, info in index.infos():
         box = info.mailbox
         done = box.handled + box.failed
+        uptime_ns = max(at_ns - info.started_ns, 0)
         yield ActorRow(
             id=info.id,
             actor=index.label(ref),
@@ -91,12 +94,12 @@ def rows(index: Index) -> Iterable[ActorRow]:
             carrier=info.carrier,
             mailbox=box.pending,
             capacity=box.capacity,
-            messages_per_s=done * 1e9 / info.uptime_ns if info.uptime_ns else 0.0,
+            messages_per_s=done * 1e9 / uptime_ns if uptime_ns else 0.0,
             handled=box.handled,
             failed=box.failed,
             dropped=sum(box.dropped.values()),
             restarts=info.restarts,
-            uptime_ns=info.uptime_ns,
+            uptime_ns=uptime_ns,
             busy_ns=max(info.busy_ns, 0),
             supervisor=index.supervisor_label(ref),
         )

@@ -17,7 +17,10 @@ from runtime.errors import AlreadyExists
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an actor at a glance. Times are nanoseconds; `busy_ns` is how long the current message takes."""
+    """What is known of an actor at a glance. Times are nanoseconds; `busy_ns` is how long the current message takes.
+
+    `started_ns` is on the clock of `time.monotonic_ns()`, so the ages of many actors can be told for one moment.
+    """
 
     id: int
     name: str | None
@@ -27,6 +30,7 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     mailbox: MailboxStatistics
     restarts: int
+    started_ns: int
     uptime_ns: int
     busy_ns: int
 

@@ -254,6 +254,16 @@ def test_hostile_names_and_values_travel_as_plain_json(start: Callable[..., Appl
     assert "KeyError" in data["values"]["object"]
 
 
+def test_all_ages_of_a_listing_are_of_one_moment(start: Callable[..., Application]) -> None:
+    application = start(children=[workers()])
+    started_ns = {ref.id: ref.info().started_ns for ref in processes()}
+
+    listed = ask(application, "ps", sort="uptime_ns")["actors"]
+
+    assert len({row["uptime_ns"] + started_ns[row["id"]] for row in listed}) == 1
+    assert [row["id"] for row in listed] == sorted(started_ns, key=lambda each: started_ns[each], reverse=True)
+
+
 def test_ten_thousand_actors_are_listed(start: Callable[..., Application]) -> None:
     application = start(children=[DynamicSupervisor.child("pool", name="pool")])
     pool = whereis("pool")
