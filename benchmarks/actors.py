@@ -12,7 +12,7 @@ import greenlet
 import pykka
 from loguru import logger
 
-from actors import Actor, ActorRef
+from actors import Actor, ActorRef, Future
 from benchmarks._measure import Row, Settings, compare, duration, pinned, resident_bytes, rows
 from supervisors import ChildSpec, DynamicSupervisor, Supervisor
 
@@ -175,38 +175,40 @@ class Crashing(Actor):
         raise ValueError("as planned")
 
 
-def _crash(supervisor: Any, count: int) -> None:
+def _crash(supervisor: Any, count: int, turns: list[Future[None]]) -> None:
     for _ in range(count):
         ((_, ref, _),) = supervisor.which_children()
+        turns.append(Future())
         ref.tell("crash")
-        ref.wait()
+        turns[-1].get()
 
 
 def restarts(settings: Settings) -> list[Row]:
     """From the crash until the new incarnation's `on_start` is done and the reports of both are written."""
     moments: list[int] = []
+    turns: list[Future[None]] = []
 
     def write(message: Any) -> None:
         if message.startswith("progress report"):
             moments.append(time.perf_counter_ns())
+            turns[-1].set()
 
-    sink = logger.add(write, level="DEBUG", format="{message}")
-    for package in ("actors", "supervisors"):
-        logger.enable(package)
-    try:
-        with pinned():
-            crashing = ChildSpec("crashing", (Crashing, (moments,)))
-            supervisor: Any = Supervisor.start([crashing], max_restarts=1_000_000, max_seconds=1)
-            inside = Inside.start()
-            moments.clear()
-            # From inside the hub, so that nothing but the restart is measured, and no thread's waking up.
-            inside.ask(partial(_crash, supervisor, settings.times(5_000)), timeout=600)
-            supervisor.stop()  # whose turn comes when the last one is back
-            inside.stop()
-    finally:
-        logger.remove(sink)
+    with pinned():
+        crashing = ChildSpec("crashing", (Crashing, (moments,)))
+        supervisor: Any = Supervisor.start([crashing], max_restarts=1_000_000, max_seconds=1)
+        inside = Inside.start()
+        sink = logger.add(write, level="DEBUG", format="{message}")
         for package in ("actors", "supervisors"):
-            logger.disable(package)
+            logger.enable(package)
+        try:
+            # From inside the hub, by one who waits for the last report: nothing but the restart is measured.
+            inside.ask(partial(_crash, supervisor, settings.times(5_000), turns), timeout=600)
+        finally:
+            logger.remove(sink)
+            for package in ("actors", "supervisors"):
+                logger.disable(package)
+            supervisor.stop()
+            inside.stop()
     took = sorted(end - begun for begun, end in zip(moments[::2], moments[1::2], strict=True))
     median = took[len(took) // 2]
     told = f"{duration(median)} (fastest {duration(took[0])})"
