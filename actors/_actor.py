@@ -116,6 +116,7 @@ class Actor(Loop):
             self._owns_mailbox = False
         if starter.name is not None:
             self._name = starter.name
+        scheduler = _scheduler.scheduler()  # first of all: without a thread for its hub there is nothing to clean up
         _process_table.register(self._actor_ref, self._name)
         if link and parent is not None:
             # Now, and not when it has started: if its parent is killed while it waits for that, the child dies with it.
@@ -123,7 +124,6 @@ class Actor(Loop):
         started: Future[Any] = Future()
         try:
             self._control.append(("_begin", (), started))
-            scheduler = _scheduler.scheduler()
             self._mailbox.adopt(self)
             if self.carrier == "thread":
                 self._gate = ThreadWaiter()

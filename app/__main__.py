@@ -10,8 +10,16 @@ What goes wrong is one sentence on stderr, never a traceback.
 from __future__ import annotations
 
 import os
-import sqlite3
+import signal
 import sys
+
+_interruptible = __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if _interruptible:
+    # Importing the rest takes a moment, in which there is nothing to conclude: Python would show a traceback, or lose
+    # the interrupt in a callback.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+import sqlite3
 from pathlib import Path
 
 from loguru import logger
@@ -97,4 +105,6 @@ def _fail(error: Exception | str, code: int) -> int:
 
 
 if __name__ == "__main__":
+    if _interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

@@ -26,12 +26,10 @@ class RegularizerLogger:
             name, value = metadata["regularizer_name"], measurements["value"]
             logger.debug(f"Regularizer {name}: value={value:.3f} contribution={measurements['contribution']:.3f}")
             return
-        loss = f"Custom loss: total={measurements['loss_total']:.3f} regs={metadata['regularizer_count']}"
+        total, regs = measurements["loss_total"], metadata["regularizer_count"]
         duration_ms = measurements["duration"] / 1_000_000
-        if duration_ms > config["slow_ms"]:
-            logger.warning(f"{loss} duration={duration_ms:.0f}ms")
-        else:
-            logger.info(loss)
+        level = "WARNING" if duration_ms > config["slow_ms"] else "INFO"
+        logger.log(level, f"Custom loss: total={total:.3f} regs={regs} duration={duration_ms:.0f}ms")
 
 
 def nll(data: list[str], logprobs: Any) -> Any:

@@ -41,7 +41,7 @@ def compute_in_actors(
             run.start(data, at, track_grad_norms, timeout_s)
         for run in runs:
             run.wait(deadline, timeout_s)
-    except BaseException as reason:  # an interrupt, or an actor that would not start: whatever it is, spans get closed
+    except BaseException as reason:  # an interrupt: whatever it is, spans get closed
         for run in runs:
             run.give_up(reason)
         raise
@@ -72,8 +72,11 @@ class _Run:
         self._context.run(self._span.__enter__)
 
     def start(self, data: object, at: Array, track_grad_norms: bool, timeout_s: float) -> None:
-        """Start the actor, and let it compute."""
-        self._reply = _Worker.start(self).ask((data, at, track_grad_norms, timeout_s), block=False)
+        """Start the actor, and let it compute; one that cannot be started has failed."""
+        try:
+            self._reply = _Worker.start(self).ask((data, at, track_grad_norms, timeout_s), block=False)
+        except Exception as reason:  # noqa: BLE001 - there may be no thread for it
+            self.give_up(reason)
 
     def adopt(self, ref: ActorRef[_Worker]) -> bool:
         """Remember the actor that is just starting; False when nobody waits for it any more.
@@ -95,7 +98,8 @@ class _Run:
 
     def wait(self, deadline: float, timeout_s: float) -> None:
         """Wait until the span is closed; close it when the time is over or the actor was killed."""
-        assert self._reply is not None
+        if self._reply is None:
+            return
         try:
             self._reply.get(timeout=max(0.0, deadline - time.monotonic()))
         except pykka.Timeout:

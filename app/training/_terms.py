@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import runtime
 from app.training.gradients import Array, gradient, norm
 from app.training.outputs import RegularizerOutput, Scalar, check_custom, is_finite
 from app.training.regularizers import Regularizer, TermFunction
-from runtime.errors import expected
+from runtime.errors import expected, shown
 
 __all__ = [
     "Computed",
@@ -86,8 +87,11 @@ def evaluate(what: str, fn: TermFunction, data: object, at: Array, track_grad_no
     Term(value=3.0, custom={'n': 2}, gradient=None, grad_norm=None)
     """
     value, custom = split(fn(data, at))
+    if inspect.iscoroutine(value):
+        value.close()  # or Python complains on stderr that nobody awaited it
+        raise expected(f"{what} to be a plain function", value, "Only a Regularizer with async_=True is awaited.")
     number = _plain(value)
-    if not isinstance(number, int | float) or isinstance(number, bool):
+    if isinstance(number, bool) or not isinstance(number, Real):
         raise expected(f"{what} to return a scalar or (scalar, metrics)", value)
     if not is_finite(number):
         raise expected(f"{what} to return a finite value", number, "JSON has neither NaN nor infinity.")
@@ -100,7 +104,7 @@ def evaluate(what: str, fn: TermFunction, data: object, at: Array, track_grad_no
     try:
         slope = gradient(lambda x: split(fn(data, x))[0], at)
     except Exception as reason:  # noqa: BLE001 - the term's own code, and whatever autograd makes of it
-        logger.opt(exception=reason).warning("expected {} to have a gradient, got: {!r}", what, reason)
+        logger.opt(exception=reason).warning("expected {} to have a gradient, got: {}", what, shown(reason))
         return term
     grad_norm = _if_finite(what, norm(slope))
     return term if grad_norm is None else term._replace(gradient=slope, grad_norm=grad_norm)

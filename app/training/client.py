@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
 import re
 import time
 import uuid
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from threading import TIMEOUT_MAX
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -23,7 +21,9 @@ import msgspec
 import tenacity
 
 import runtime
-from runtime.errors import BeamstalkError, expected
+from app.training.outputs import read_json
+from reporters.delivery import retry_after_s
+from runtime.errors import BeamstalkError, expected, shown
 
 __all__ = ["HttpError", "QueueState", "RequestFailed", "Response", "TrainingClient"]
 
@@ -51,7 +51,7 @@ class HttpError(BeamstalkError):
     """Tell that the service answered, retries included, with another status than 2xx."""
 
     def __init__(self, method: str, path: str, response: Response) -> None:
-        super().__init__(f"expected {method} {path} to be answered with 2xx, got: {response.status}")
+        super().__init__(f"expected {method} {_bare(path)} to be answered with 2xx, got: {response.status}")
         self.response = response
 
 
@@ -59,7 +59,7 @@ class RequestFailed(BeamstalkError):
     """Tell that the service took a request, and failed at it; `.error` is its word on that."""
 
     def __init__(self, request_id: str, error: object) -> None:
-        super().__init__(f"expected request {request_id!r} to succeed, got: {error!r}")
+        super().__init__(f"expected request {request_id!r} to succeed, got: {shown(error)}")
         self.request_id = request_id
         self.error = error
 
@@ -131,14 +131,17 @@ class TrainingClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         # Credentials would end up in the metadata of every event, so neither are they taken nor shown here.
-        shown = "a URL with credentials" if isinstance(base_url, str) and "@" in base_url else base_url
+        told = "a URL with credentials" if isinstance(base_url, str) and "@" in base_url else base_url
         try:
             url = urlsplit(base_url if isinstance(base_url, str) and _URL.fullmatch(base_url) else "")
             host, port = url.hostname, url.port
+            (host or "").encode("idna")  # the resolver would not take it later
         except ValueError as error:
-            raise expected("base_url to be http(s)://host[:port]", shown) from error
+            raise expected("base_url to be http(s)://host[:port]", told) from error
         if not host or not _HOST.fullmatch(host) or port == 0 or "@" in url.netloc or url.query or url.fragment:
-            raise expected("base_url to be http(s)://host[:port]", shown)
+            raise expected("base_url to be http(s)://host[:port]", told)
+        if not isinstance(pool_type, str):
+            raise expected("pool_type to be a string", pool_type)
         if not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0:
             raise expected("max_retries to be a whole number >= 0", max_retries)
         if timeout_s == 0:
@@ -184,7 +187,7 @@ class TrainingClient:
         )
         metadata = {
             "method": method,
-            "path": path.partition("?")[0],
+            "path": _bare(path),
             "pool_type": self._pool_type,
             "base_url": self._base_url,
         }
@@ -242,14 +245,19 @@ class TrainingClient:
         connection = self._connection(self._host, self._port, timeout=self._timeout_s)
         try:
             connection.request(method, self._prefix + path, content or None, headers)
-            answer = connection.getresponse()
-            body = answer.read(_MAX_BODY_BYTES + 1)
-            if len(body) > _MAX_BODY_BYTES:
-                limit = f"at most {_MAX_BODY_BYTES} bytes"
-                raise BeamstalkError(f"expected {method} {path} to be answered with {limit}, got: more")
-            if answer.length:  # http.client overlooks it when told how much to read at most
-                raise http.client.IncompleteRead(body, answer.length)
-            response = Response(answer.status, body, _retry_after_s(answer.headers.get("Retry-After")))
+            with connection.getresponse() as answer:
+                # Whatever it is told, http.client's read() takes all that comes of a chunk whose size is negative.
+                read = answer.read1 if answer.chunked else answer.read
+                body = bytearray()
+                while len(body) <= _MAX_BODY_BYTES and (piece := read(_MAX_BODY_BYTES + 1 - len(body))):
+                    body += piece
+                if len(body) > _MAX_BODY_BYTES:
+                    limit = f"at most {_MAX_BODY_BYTES} bytes"
+                    raise BeamstalkError(f"expected {method} {_bare(path)} to be answered with {limit}, got: more")
+                if answer.length:  # http.client overlooks it when told how much to read at most
+                    raise http.client.IncompleteRead(bytes(body), answer.length)
+                asked_s = retry_after_s(answer.headers.get("Retry-After"), time.time_ns())
+                response = Response(answer.status, bytes(body), asked_s)
         finally:
             connection.close()
         heard(response)
@@ -275,7 +283,7 @@ class _Queue:
     def watch(self, response: Response) -> None:
         """Emit a state, or a reason for it, that is another than before."""
         try:
-            word = msgspec.json.decode(response.body, type=_Word)
+            word = read_json(response.body, _Word)
         except msgspec.DecodeError:
             word = _Word()  # an answer of a proxy, say; whether it is one to take is decided elsewhere
         if word.queue_state is None and response.status == 429 and self._seen[0] != "paused_rate_limit":
@@ -298,35 +306,22 @@ def _json(body: object) -> bytes:
     # msgspec alone would write null for NaN.
     try:
         return json.dumps(msgspec.to_builtins(body, str_keys=True), allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise expected("body to have JSON", body) from error
 
 
 def _content(path: str, response: Response) -> Any:
     if not response.is_ok:
         raise HttpError("POST", path, response)
-    return msgspec.json.decode(response.body) if response.body else None
+    return read_json(response.body, Any) if response.body else None
+
+
+def _bare(path: str) -> str:
+    """Leave the query out, in which there may be secrets."""
+    return path.partition("?")[0]
 
 
 def _last_outcome(state: tenacity.RetryCallState) -> Any:
     """Return the last answer, or raise what the last attempt raised."""
     assert state.outcome is not None
     return state.outcome.result()
-
-
-def _retry_after_s(header: str | None) -> float | None:
-    """Read a Retry-After header: seconds, or a date.
-
-    >>> _retry_after_s("1.5"), _retry_after_s("soon"), _retry_after_s("Thu, 01 Jan 1970 00:00:00 GMT")
-    (1.5, None, 0.0)
-    """
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
-            return None
-    return max(seconds, 0.0) if math.isfinite(seconds) else None

@@ -63,8 +63,10 @@ def custom_loss(
     >>> output.loss_total, output.regularizers["l2"].contribution, output.total_grad_norm
     (13.0, 7.0, 5.385164807134504)
     """
-    if not isinstance(data, Sized):
-        raise expected("data to have a length", data)
+    try:
+        data_count = len(data)
+    except TypeError as error:  # numpy's 0-d arrays are Sized, and have none
+        raise expected("data to have a length", data) from error
     if base_loss is not None and not callable(base_loss):
         raise expected("base_loss to be callable", base_loss)
     if not isinstance(regularizers, Iterable):
@@ -74,8 +76,9 @@ def custom_loss(
         if not isinstance(regularizer, Regularizer):
             raise expected("regularizers to be Regularizer values", regularizer, "Write Regularizer(fn, weight, name).")
     check_unique_names(regularizer.name for regularizer in regularizers)
-    if not isinstance(track_grad_norms, bool):
-        raise expected("track_grad_norms to be True or False", track_grad_norms)
+    for name, flag in (("track_grad_norms", track_grad_norms), ("parallel", parallel)):
+        if not isinstance(flag, bool):
+            raise expected(f"{name} to be True or False", flag)
     if not isinstance(model_id, str):
         raise expected("model_id to be a string", model_id)
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= TIMEOUT_MAX:
@@ -84,7 +87,7 @@ def custom_loss(
 
     metadata = {
         "model_id": model_id,
-        "data_count": len(data),
+        "data_count": data_count,
         "regularizer_count": len(regularizers),
         "track_grad_norms": track_grad_norms,
     }

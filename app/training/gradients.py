@@ -50,14 +50,14 @@ def gradient(loss: Callable[[Any], Any], at: Array) -> Array:
 
 
 def norm(vector: Array) -> float:
-    """Return the L2 norm of an array of any shape, also where the squares are too large for a float.
+    """Return the L2 norm of an array of any shape, also where the squares are too large or too small for a float.
 
     >>> import numpy as np
-    >>> norm(np.array([[3.0], [4.0]])), norm(np.array([-1e200]))
-    (5.0, 1e+200)
+    >>> norm(np.array([[3.0], [4.0]])), norm(np.array([-1e200])), norm(np.array([1e-200]))
+    (5.0, 1e+200, 1e-200)
     """
     entries = vector.ravel()
     largest = float(np.max(np.abs(entries), initial=0.0))
-    if 1e150 < largest < math.inf:
+    if 0 < largest < 1e-150 or 1e150 < largest < math.inf:
         return largest * float(np.linalg.norm(entries / largest))
     return float(np.linalg.norm(entries))

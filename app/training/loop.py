@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -60,7 +60,7 @@ def train(
     seed: int = 0,
     track_grad_norms: bool = True,
     parallel: bool = False,
-    regularizers: Sequence[Regularizer] = REGULARIZERS,
+    regularizers: Iterable[Regularizer] = REGULARIZERS,
     model_id: str = "lexicon-valence",
     on_step: Callable[[int, CustomLossOutput], object] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -74,6 +74,7 @@ def train(
     for name, count in (("steps", steps), ("batch_size", batch_size)):
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise expected(f"{name} to be a whole number >= 1", count)
+    regularizers = tuple(regularizers)
     tokens = lexicon.load()
     held_out = batch_of(tokens[::_HELD_OUT])
     trained_on = [token for number, token in enumerate(tokens) if number % _HELD_OUT]

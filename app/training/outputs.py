@@ -12,13 +12,15 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Self, SupportsFloat
+from typing import Annotated, Self, SupportsFloat, TypeVar
 
 import msgspec
 
 from runtime.errors import expected
 
 __all__ = ["BaseLossOutput", "CustomLossOutput", "RegularizerMetrics", "RegularizerOutput", "Scalar"]
+
+T = TypeVar("T")
 
 Scalar = str | int | float | bool | None
 """What `custom` may hold: any JSON scalar."""
@@ -42,8 +44,8 @@ class _Json(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Self:
-        """Read a structure; null and absent mean the same. Raises msgspec.ValidationError for anything else."""
-        return msgspec.json.decode(text, type=cls)
+        """Read a structure; null and absent mean the same. Raises msgspec.DecodeError for anything else."""
+        return read_json(text, cls)
 
     def __post_init__(self) -> None:
         for field in self.__struct_fields__:
@@ -152,6 +154,18 @@ class CustomLossOutput(_Json, frozen=True, kw_only=True, omit_defaults=True):
             regularizer_total=regularizer_total,
             total_grad_norm=total_grad_norm,
         )
+
+
+def read_json(text: bytes | str, as_type: type[T]) -> T:
+    """Read JSON. Raises msgspec.DecodeError for anything else, also for what is no UTF-8 or nested too deep.
+
+    >>> read_json(b'{"a":1}', dict[str, int])
+    {'a': 1}
+    """
+    try:
+        return msgspec.json.decode(text, type=as_type)
+    except (UnicodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def check_unique_names(names: Iterable[str]) -> None:

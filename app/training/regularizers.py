@@ -42,8 +42,8 @@ class Regularizer(msgspec.Struct, frozen=True):
     """Declare one term of a loss: its function, its weight (≥ 0) and its name, unique within the loss.
 
     `async_` says that `fn` is a coroutine function; it then runs in an event loop of its own, on its own thread.
-    Raises InvalidValue for a weight that is negative or not finite, a name that is empty or has no UTF-8, or an `fn`
-    that cannot be called.
+    Raises InvalidValue for a weight that is negative or not finite, a name that is empty or has no UTF-8, an `fn` that
+    cannot be called, or an `async_` that is no bool.
 
     >>> Regularizer(l1, -0.1, "l1")
     Traceback (most recent call last):
@@ -58,7 +58,8 @@ class Regularizer(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise expected("the name of a regularizer to be a non-empty string", self.name)
-        msgspec.structs.force_setattr(self, "name", str(self.name))
+        # Not str(self.name), which of an enum's member is not its value.
+        msgspec.structs.force_setattr(self, "name", str.__str__(self.name))
         check_text("the name of a regularizer", self.name)
         if not callable(self.fn):
             raise expected(f"the fn of regularizer {self.name!r} to be callable", self.fn)
@@ -67,6 +68,8 @@ class Regularizer(msgspec.Struct, frozen=True):
         if isinstance(weight, bool) or not isinstance(weight, Real) or not is_finite(weight) or weight < 0:
             raise expected(f"the weight of regularizer {self.name!r} to be a finite number >= 0", weight)
         msgspec.structs.force_setattr(self, "weight", float(weight))
+        if not isinstance(self.async_, bool):
+            raise expected(f"async_ of regularizer {self.name!r} to be True or False", self.async_)
 
 
 class RegularizerError(BeamstalkError):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import msgspec
@@ -74,7 +75,9 @@ def retry_after_s(header: str | None, now_ns: int) -> float | None:
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)
     try:
-        at = parsedate_to_datetime(text).timestamp()
+        date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    return max(at - now_ns / 1e9, 0.0)
+    if date.tzinfo is None:  # RFC 9110, 5.6.7: it is in UTC, whether it says so or not
+        date = date.replace(tzinfo=UTC)
+    return max(date.timestamp() - now_ns / 1e9, 0.0)

@@ -176,6 +176,32 @@ over.set(); raised.wait(); time.sleep(0.1)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_actor_for_which_there_is_no_thread_leaves_nothing_behind() -> None:
+    program = """
+import threading
+from actors import Actor, processes
+
+class Worker(Actor):
+    carrier = "thread"
+
+def try_to_start():
+    usual = threading.stack_size(2**48)  # more than a process can have
+    try:
+        Worker.start()
+    except RuntimeError as error:
+        print(error, processes())
+    finally:
+        threading.stack_size(usual)
+
+try_to_start()  # nor is there one for the scheduler
+Worker.start().stop()
+try_to_start()
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert (done.stdout, done.stderr) == ("can't start new thread []\n" * 2, "")
+
+
 @pytest.mark.parametrize("bad", ["gren", "", "process"])
 def test_an_unknown_carrier_is_refused(bad: str) -> None:
     with pytest.raises(InvalidValue, match=f"expected carrier to be one of .*, got: '{bad}'"):

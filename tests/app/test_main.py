@@ -377,6 +377,18 @@ def test_a_live_summary_of_what_arrives_is_printed_meanwhile() -> None:
     )
 
 
+def test_an_interrupt_while_it_imports_ends_it_at_once_and_quietly(tmp_path: Path) -> None:
+    (tmp_path / "krippendorff.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(60)\n")
+
+    with start(env=os.environ | {"PYTHONPATH": str(tmp_path)}) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, out, err) == (130, "", "")
+
+
 def test_a_reader_who_has_gone_ends_the_run_quietly() -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -72,6 +72,16 @@ def cut_off(body: bytes) -> Callable[[Any], None]:
     return give
 
 
+def raw(said: bytes) -> Callable[[Any], None]:
+    """Say this and nothing else, and hang up."""
+
+    def give(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(said)
+        handler.close_connection = True
+
+    return give
+
+
 def pending(state: str | None = None, reason: str | None = None, **more: object) -> Callable[[Any], None]:
     return answer(content={"status": "pending", "queue_state": state, "queue_state_reason": reason, **more})
 

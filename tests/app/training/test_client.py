@@ -16,10 +16,12 @@ from app.training.client import HttpError, RequestFailed, TrainingClient
 from app.training.outputs import BaseLossOutput, CustomLossOutput
 from runtime.errors import BeamstalkError, InvalidValue
 from tests.app.training.conftest import Captured
-from tests.app.training.service import Service, answer, completed, cut_off, hang_up, pending
+from tests.app.training.service import Service, answer, completed, cut_off, hang_up, pending, raw
 
 REQUEST = "tinkex.http.request"
 POLL = "/api/v1/retrieve_future"
+LIMIT = 4 * 1024 * 1024
+NO_JSON = (b"<html>", b"{", b'{"queue_state":"\xff"}', b'{"queue_state":' + b"[" * 100_000)
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_retries_end_and_the_last_answer_is_an_error_but_no_exception(
     service.answers["/steps"] = [answer(503, {"detail": "busy"})]
 
     with pytest.raises(HttpError, match="expected POST /steps to be answered with 2xx, got: 503") as caught:
-        client.post("/steps", {})
+        client.post("/steps?token=secret", {})
 
     assert caught.value.response.retry_count == 3
     assert json.loads(caught.value.response.body) == {"detail": "busy"}
@@ -112,7 +114,18 @@ def test_answer_that_will_not_change_is_not_asked_for_again(
     assert captured.one(f"{REQUEST}.stop").metadata.items() >= {"result": "error", "retry_count": 0}.items()
 
 
-@pytest.mark.parametrize(("header", "pause"), [("3", 3.0), ("0.5", 0.5), ("-1", 0.0), ("3600", 60.0), ("soon", 7.0)])
+@pytest.mark.parametrize(
+    ("header", "pause"),
+    [
+        ("3", 3.0),
+        ("3600", 60.0),
+        ("soon", 7.0),
+        ("-1", 7.0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
+        ("Sat, 06 Nov 2094 08:49:37 GMT", 60.0),
+        ("Sat, 06 Nov 99999999999 08:49:37 GMT", 7.0),
+    ],
+)
 def test_pause_that_the_service_asks_for_is_made(
     header: str, pause: float, service: Service, client: TrainingClient, pauses: list[float]
 ) -> None:
@@ -168,21 +181,42 @@ def test_interrupted_pause_closes_the_span(service: Service, captured: Captured)
     assert captured.is_balanced()
 
 
+@pytest.mark.parametrize(
+    "too_long",
+    [
+        answer(content=bytes(LIMIT + 1)),
+        raw(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(LIMIT + 1)),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n" + bytes(LIMIT + 1)),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + bytes(LIMIT + 1)),
+    ],
+    ids=["length", "no length", "chunk", "chunk of a negative size"],
+)
 def test_answer_larger_than_four_megabytes_is_refused_without_a_retry(
-    service: Service, client: TrainingClient, captured: Captured
+    too_long: Any, service: Service, client: TrainingClient, captured: Captured
 ) -> None:
-    service.answers["/steps"] = [answer(content=bytes(4 * 1024 * 1024 + 1))]
+    service.answers["/steps"] = [too_long]
 
-    with pytest.raises(BeamstalkError, match="answered with at most 4194304 bytes"):
-        client.request("GET", "/steps")
+    with pytest.raises(BeamstalkError, match="expected GET /steps to be answered with at most 4194304 bytes"):
+        client.request("GET", "/steps?token=secret")
 
-    assert captured.one(f"{REQUEST}.exception").metadata["retry_count"] == 0
+    failed = captured.one(f"{REQUEST}.exception").metadata
+    assert failed["retry_count"] == 0
+    assert "secret" not in str(failed["reason"])
 
 
 def test_answer_of_four_megabytes_is_read(service: Service, client: TrainingClient) -> None:
-    service.answers["/steps"] = [answer(content=bytes(4 * 1024 * 1024))]
+    service.answers["/steps"] = [answer(content=bytes(LIMIT))]
 
-    assert len(client.request("GET", "/steps").body) == 4 * 1024 * 1024
+    assert len(client.request("GET", "/steps").body) == LIMIT
+
+
+def test_answer_in_chunks_is_put_together(service: Service, client: TrainingClient) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    service.answers["/steps"] = [raw(head + b"2\r\n[1\r\n"), raw(head + b"2\r\n[1\r\n3\r\n,2]\r\n0\r\n\r\n")]
+
+    response = client.request("GET", "/steps")
+
+    assert (response.body, response.retry_count) == (b"[1,2]", 1)
 
 
 def test_service_that_hangs_is_an_exception_once_the_retries_are_over(captured: Captured) -> None:
@@ -212,14 +246,19 @@ def test_empty_answer_is_none(service: Service, client: TrainingClient) -> None:
     assert client.post("/steps", {}) is None
 
 
-def test_answer_that_is_no_json_is_an_error(service: Service, client: TrainingClient) -> None:
-    service.answers["/steps"] = [answer(content=b"<html>")]
+@pytest.mark.parametrize("content", NO_JSON)
+def test_answer_that_is_no_json_is_an_error(content: bytes, service: Service, client: TrainingClient) -> None:
+    service.answers["/steps"] = [answer(content=content)]
 
     with pytest.raises(msgspec.DecodeError):
         client.post("/steps", {})
 
 
-@pytest.mark.parametrize("body", [math.nan, {"loss": math.inf}, object(), {"a": {1, object()}}])
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
+@pytest.mark.parametrize("body", [math.nan, {"loss": math.inf}, object(), {"a": {1, object()}}, ENDLESS])
 def test_body_that_has_no_json_is_refused_without_an_event(body: object, captured: Captured) -> None:
     with pytest.raises(InvalidValue, match="expected body to have JSON, got: "):
         TrainingClient("http://example.org").post("/steps", body)
@@ -355,6 +394,27 @@ def test_poll_that_fails_for_a_moment_is_retried(queued: Service, client: Traini
     assert captured.one(f"{REQUEST}.stop", path=POLL).metadata["retry_count"] == 2
 
 
+@pytest.mark.parametrize("content", NO_JSON)
+def test_poll_whose_answer_is_no_json_is_retried_by_its_status(
+    content: bytes, queued: Service, client: TrainingClient, captured: Captured
+) -> None:
+    queued.answers[POLL] = [answer(503, content), completed("done")]
+
+    assert client.run("/forward", {}) == "done"
+
+    assert captured.of("tinkex.queue.state_change") == []
+
+
+def test_reason_of_failed_work_is_shown_in_short(queued: Service, client: TrainingClient) -> None:
+    queued.answers[POLL] = [answer(content={"status": "failed", "error": "e" * 100_000})]
+
+    with pytest.raises(RequestFailed) as caught:
+        client.run("/forward", {})
+
+    assert len(str(caught.value)) < 1000
+    assert caught.value.error == "e" * 100_000
+
+
 def test_failed_work_is_an_error_with_its_reason(queued: Service, client: TrainingClient) -> None:
     queued.answers[POLL] = [answer(content={"status": "failed", "error": {"message": "out of memory"}})]
 
@@ -412,6 +472,8 @@ def test_answer_that_makes_no_sense_is_refused(content: object, queued: Service,
         "http://h/ä",
         " http://h",
         "http://h\\x",
+        "http://h..x",
+        "http://" + "h" * 64,
         None,
         b"http://h",
     ],
@@ -426,6 +488,11 @@ def test_url_with_credentials_is_refused_and_not_repeated() -> None:
         TrainingClient("http://user:hunter2@example.org")
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_pool_type_must_be_a_string() -> None:
+    with pytest.raises(InvalidValue, match="expected pool_type to be a string, got: None"):
+        TrainingClient("http://example.org", pool_type=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("max_retries", [-1, 1.5, None, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 from typing import Any
 
@@ -220,6 +221,20 @@ def test_gradient_that_fails_is_a_warning_and_none(warnings: list[str], captured
     assert captured.one("tinkex.regularizer.compute.stop").measurements["grad_norm"] is None
 
 
+def test_gradient_that_fails_with_what_cannot_be_shown_is_a_warning_all_the_same(warnings: list[str]) -> None:
+    class Unspeakable(Exception):
+        def __repr__(self) -> str:
+            raise RuntimeError("no words")
+
+    def fail(data: object, x: Any) -> Any:
+        if isbox(x):
+            raise Unspeakable
+        return np.sum(x)
+
+    assert custom_loss([], [1.0], fail, track_grad_norms=True).total_grad_norm is None
+    assert "expected the base loss to have a gradient, got: <Unspeakable, whose repr raised" in warnings[0]
+
+
 @pytest.mark.filterwarnings("ignore:(invalid value|divide by zero) encountered:RuntimeWarning")
 def test_gradient_that_is_not_finite_is_a_warning_and_none(warnings: list[str]) -> None:
     output = custom_loss([], [0.0, 0.0], root, track_grad_norms=True)
@@ -422,7 +437,7 @@ def test_numpy_scalars_and_zero_dimensional_arrays_become_json(parallel: bool) -
     output = custom_loss(
         [],
         [1.0],
-        lambda data, x: (np.float32(0.5), metrics),
+        lambda data, x: (np.longdouble(0.5), metrics),
         [Regularizer(l1, np.float32(0.5), "l1")],
         parallel=parallel,
     )
@@ -512,6 +527,21 @@ def test_async_declaration_of_a_plain_function_is_an_error() -> None:
         custom_loss([], [1.0], total, [Regularizer(l1, 1.0, "l1", async_=True)])
 
 
+@pytest.mark.parametrize("parallel", [False, True])
+def test_coroutine_function_that_is_not_declared_is_an_error_and_nothing_else(parallel: bool) -> None:
+    """Python would warn, on stderr, of a coroutine that nobody awaits; here such a warning fails the test."""
+
+    async def awaited(data: object, x: Any) -> Any:
+        return np.sum(x)
+
+    with pytest.raises(RegularizerError, match="regularizer 'l1' to be a plain function, got: .* async_=True"):
+        custom_loss([], [1.0], total, [Regularizer(awaited, 1.0, "l1")], parallel=parallel)
+    with pytest.raises(InvalidValue, match="expected the base loss to be a plain function, got: "):
+        custom_loss([], [1.0], awaited)
+
+    gc.collect()
+
+
 def test_regularizer_cannot_change_what_the_others_see() -> None:
     def vandal(data: object, x: Any) -> Any:
         x[0] = 99.0
@@ -541,6 +571,7 @@ def test_names_given_twice_are_an_error_that_names_them(captured: Captured) -> N
     ("arguments", "message"),
     [
         ({"data": 3}, "expected data to have a length, got: 3"),
+        ({"data": np.array(3)}, r"expected data to have a length, got: array\(3\)"),
         ({"logprobs_or_params": "x"}, "expected logprobs_or_params to be an array of real numbers, got: 'x'"),
         ({"base_loss": 1.0}, "expected base_loss to be callable, got: 1.0"),
         ({"regularizers": [l1]}, r"expected regularizers to be Regularizer values, got: .*Regularizer\(fn, weight"),
@@ -551,6 +582,7 @@ def test_names_given_twice_are_an_error_that_names_them(captured: Captured) -> N
         ({"timeout_s": 1e10}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: 1000"),
         ({"timeout_s": 10**400}, "expected timeout_s to be a positive number of seconds, at most [0-9]+, got: 1000"),
         ({"track_grad_norms": "no"}, "expected track_grad_norms to be True or False, got: 'no'"),
+        ({"parallel": 30.0}, "expected parallel to be True or False, got: 30.0"),
         ({"model_id": None}, "expected model_id to be a string, got: None"),
         ({"regularizers": 3}, "expected regularizers to be a list of Regularizer values, got: 3"),
         ({"logprobs_or_params": None}, "expected logprobs_or_params to be an array of real numbers, got: None"),

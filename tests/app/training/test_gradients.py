@@ -40,6 +40,11 @@ def test_gradient_agrees_with_the_analytic_one(at: Any) -> None:
     assert gradient(lambda x: np.sum(x**3), at) == pytest.approx(3 * at**2)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1.0, 1e200, 1e300])
+def test_norm_is_exact_where_squares_are_no_floats(scale: float) -> None:
+    assert norm(np.array([3.0, 4.0]) * scale) == pytest.approx(5.0 * scale, abs=0)
+
+
 def test_gradient_has_the_shape_of_the_point() -> None:
     at = np.arange(6.0).reshape(2, 3)
 

@@ -76,6 +76,10 @@ def test_heavier_weights_make_smaller_parameters() -> None:
     assert train(8, regularizers=heavy).last.regularizers["l2"].value < train(8).last.regularizers["l2"].value
 
 
+def test_regularizers_of_a_generator_are_those_of_every_step() -> None:
+    assert train(2, batch_size=32, regularizers=(each for each in REGULARIZERS)) == train(2, batch_size=32)
+
+
 def test_regularizer_may_be_async_and_return_no_metrics() -> None:
     async def plain(data: object, x: Any) -> Any:
         return (x**2).sum()

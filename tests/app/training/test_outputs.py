@@ -278,8 +278,11 @@ def test_a_name_given_twice_is_an_error_that_names_it() -> None:
         b'{"loss_total":1,"regularizers":[],"regularizer_total":0}',
         b'{"loss_total":1e999,"regularizers":{},"regularizer_total":0}',
         b'{"loss_total":1,"base_loss":{"value":1,"custom":{"a":[]}},"regularizers":{},"regularizer_total":0}',
+        b'{"loss_total":1,"regularizers":{"\xff":{}},"regularizer_total":0}',
+        '{"loss_total":1,"regularizers":{"\ud800":{}},"regularizer_total":0}',
+        b'{"loss_total":1,"regularizers":{},"regularizer_total":0,"more":' + b"[" * 100_000,
     ],
 )
-def test_other_json_is_refused(text: bytes) -> None:
+def test_other_json_is_refused(text: bytes | str) -> None:
     with pytest.raises(msgspec.DecodeError):
         CustomLossOutput.from_json(text)

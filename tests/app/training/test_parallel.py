@@ -283,6 +283,20 @@ def test_several_failures_are_told_in_the_order_of_the_regularizers(captured: Ca
     assert captured.is_balanced()
 
 
+def test_regularizer_that_gets_no_thread_is_named_and_everything_is_closed(hung: Hung, captured: Captured) -> None:
+    usual = threading.stack_size(2**48)  # more than a process can have
+    try:
+        with pytest.raises(RegularizerError, match="expected regularizer 'a' to compute, got: RuntimeError") as caught:
+            custom_loss([], [1.0], total, [Regularizer(hung, 1.0, name) for name in "abc"], parallel=True)
+    finally:
+        threading.stack_size(usual)
+
+    assert len(caught.value.__notes__) == 2
+    assert len(captured.of(f"{COMPUTE}.exception")) == 3
+    assert captured.is_balanced()
+    assert not hung.entered.is_set()
+
+
 def test_interrupt_closes_every_span_and_ends_every_actor(hung: Hung, captured: Captured) -> None:
     """A real SIGINT reaches the main thread, which starts regularizers, or waits for them: all of them hang."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from fractions import Fraction
 from typing import Any
@@ -48,6 +49,19 @@ def test_any_other_name_comes_back_from_json(name: str) -> None:
     output = custom_loss([], [1.0], None, [Regularizer(l1, 1.0, name)])
 
     assert CustomLossOutput.from_json(output.to_json()).regularizers.keys() == {name}
+
+
+def test_name_of_an_enum_is_its_value() -> None:
+    class Name(str, enum.Enum):  # noqa: UP042 - the str() of a StrEnum is its value already
+        L1 = "l1"
+
+    assert Regularizer(l1, 1.0, Name.L1).name == "l1"
+
+
+@pytest.mark.parametrize("async_", ["no", 0, None, np.bool_(True)])
+def test_async_must_be_true_or_false(async_: Any) -> None:
+    with pytest.raises(InvalidValue, match="expected async_ of regularizer 'l1' to be True or False, got: "):
+        Regularizer(l1, 1.0, "l1", async_)
 
 
 def test_fn_must_be_callable() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,19 @@ def test_retry_after_is_read_in_both_of_its_forms(header: str | None, seconds: f
     now_ns = 1_445_412_420 * 1_000_000_000  # Wed, 21 Oct 2015 07:27:00 GMT
 
     assert retry_after_s(header, now_ns) == seconds
+
+
+@pytest.mark.parametrize("date", ["Wed Oct 21 07:28:00 2015", "Wed, 21 Oct 2015 07:28:00 -0000"])
+def test_date_without_a_zone_is_one_of_utc_wherever_we_are(date: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = 1_445_412_420 * 1_000_000_000
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "UTC-9")
+        time.tzset()
+
+        seconds = retry_after_s(date, now_ns)
+    time.tzset()
+
+    assert seconds == 60.0
 
 
 @given(st.text())
