@@ -191,6 +191,8 @@ class Index:
         for child in (child for children in self.children.values() for child in children):
             if child.ref is None and not living and name in (child.label, str(child.id)):
                 return child
+            if child.ref is not None and name == child.label:
+                return child  # it has a name of its own, but whose child it is says as well whom is meant
         # The end of a label will do where only one has it.
         ends = [label for label in labels if name and label.endswith("/" + name)]
         if len(ends) == 1:

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     # Python leaves None where the caller has closed them (`>&-`).
-    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
+    sys.stdin, sys.stdout, sys.stderr = (one or io.StringIO() for one in (sys.stdin, sys.stdout, sys.stderr))
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

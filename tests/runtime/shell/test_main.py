@@ -310,7 +310,9 @@ def test_stuck_node_is_listed_with_how_stale_it_is(node: Node, shell: Run) -> No
 
     listed, where = shell("ps"), shell("where", "ingest")
     state = shell("state", "ingest", "--timeout", "0.3")
+    traced = shell("trace", "shop.*", "--for", "0.01")
 
+    assert traced.errors.startswith("stale ")
     assert (listed.code, where.code, state.code) == (0, 0, 4)
     assert listed.errors.startswith("stale ")
     assert "stale" not in listed.out
@@ -350,6 +352,14 @@ def test_output_that_cannot_be_written_costs_no_traceback(
     assert done.returncode == code, done
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == bool(told)
+
+
+@pytest.mark.parametrize("command", ["", "top --interval 0.01", "stop ingest"])
+def test_closed_input_costs_no_traceback(node: Node, home: Home, command: str) -> None:
+    done = in_bash(home, f"{command} <&-")
+
+    assert done.returncode == (2 if command.startswith("stop") else 0), done
+    assert "Traceback" not in done.stderr
 
 
 def test_terminal_without_the_letters_gets_plainer_ones(node: Node, home: Home, shell: Run) -> None:
@@ -447,6 +457,11 @@ def test_actors_are_sorted_by_what_a_column_is_called_in_the_table(look: Run) ->
     by_title, by_name = look("ps", "--sort", "UPTIME", "--json"), look("ps", "--sort", "uptime_ns", "--json")
 
     assert [row["actor"] for row in by_title.data["actors"]] == [row["actor"] for row in by_name.data["actors"]]
+
+
+def test_what_actors_are_sorted_by_is_shown(look: Run) -> None:
+    for column, title in {"busy": "BUSY", "dropped": "DROPPED", "kind": "KIND", "rst": "RESTARTS"}.items():
+        assert title in look("ps", "--sort", column).out.splitlines()[0].split()
 
 
 def test_busiest_of_a_window_is_chosen_by_that_window(node: Node, home: Home, shell: Run) -> None:
