@@ -78,8 +78,10 @@ def _asking(verb: str, view: View, *arguments: str) -> Run:
 
 
 def _status(shell: Shell, options: argparse.Namespace) -> int:
-    data = shell.show("status", None, _views.status)
-    return NOT_FOUND if options.check and not data["healthy"] else OK
+    reply, line = shell.ask("status")
+    shell.code = NOT_FOUND if options.check and not reply.data["healthy"] else OK
+    shell.write(reply, line, _views.status)
+    return shell.code
 
 
 def _ps(shell: Shell, options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.shell._client import NO_NODE, TIMEOUT, USAGE, Connection, ShellError, find
+from runtime.shell._client import NO_NODE, OK, TIMEOUT, USAGE, Connection, ShellError, find
 from runtime.shell._screen import Screen
 from runtime.shell._text import duration, printable
 from runtime.shell.protocol import Reply
@@ -25,6 +25,7 @@ class Shell:
         self.screen = screen
         self.timeout_s = timeout_s
         self.is_interactive = False
+        self.code = OK  # what it comes to where whoever reads the answer goes before its end
         self._connect = connect
         self._node = node
         self._connection: Connection | None = None

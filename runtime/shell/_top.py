@@ -113,12 +113,12 @@ class Top:
         """Draw: as many lines as the screen has, none wider."""
         what = "window" if self.windowed else "since the start"
         rows = self.rows()
-        head = "PAUSED  " if self.paused else ""
+        head = f"{self.trouble}  " if self.trouble else ""
+        head += "PAUSED  " if self.paused else ""
         head += f"{self._head}  {len(rows):,} of {self._total:,} actors  {what}, by {_TITLES[self.sort]}"
         head += f"  filter {self.filter!r}" if self.filter else ""
         left_out: list[str] = []
         footer = _FOOTER if self.typing is None else f"/{self.typing}▏"
-        footer = f"{self.trouble}  {footer}" if self.trouble else footer
         room = max(height - 2, 1)
         if self.helps:
             body = list(_KEYS)

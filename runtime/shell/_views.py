@@ -29,7 +29,7 @@ def status(screen: Screen, data: Data) -> None:
         ("health", "healthy" if data["healthy"] else "unhealthy"),
         ("actors", count(data["actors"])),
         ("restarts", f"{restarts['last_minute']} in 1 m, {restarts['last_hour']} in 1 h, {restarts['total']} in all"),
-        ("events/s", rate(data["events_per_s"])),
+        ("events/s", f"{rate(data['events_per_s'])} delivered"),
         ("handlers", f"{data['handlers']['attached']}, parked: {', '.join(data['handlers']['parked']) or 'none'}"),
         ("deepest mailbox", f"{deepest['actor']}: {_of(deepest)}" if deepest else "all are empty"),
         ("dropped", count(data["dropped"])),

@@ -97,7 +97,7 @@ def test_control_characters_of_a_name_reach_no_terminal(look: Run) -> None:
     assert "workers/export\x1b[31m" in [row["actor"] for row in json_text.data["actors"]]
 
 
-def test_check_says_by_its_code_whether_the_node_is_healthy(node: Node, shell: Run) -> None:
+def test_check_says_by_its_code_whether_the_node_is_healthy(node: Node, shell: Run, home: Home) -> None:
     healthy = shell("status", "--check")
     node.do("attach")
     node.do("emit 1")
@@ -107,6 +107,11 @@ def test_check_says_by_its_code_whether_the_node_is_healthy(node: Node, shell: R
     assert (healthy.code, unhealthy.code, unhealthy.data["healthy"]) == (0, 1, False)
     assert shell("status").code == 0
     assert shell("doctor").code == 1
+    assert [in_bash(home, f"{command} | true").returncode for command in ("status --check", "doctor", "ps")] == [
+        1,
+        1,
+        0,
+    ]
 
 
 def test_unknown_name_is_told_with_what_was_meant(look: Run) -> None:
