@@ -138,7 +138,7 @@ def tree(args: TreeArgs) -> list[dict[str, Any]]:
         if ref.parent is not None and index.child(ref) is None:
             started.setdefault(ref.parent.id, []).append(ref)
     most = max(args.children, 1)
-    tops = [index.find(args.actor)] if args.actor else sorted(index.roots(), key=lambda ref: ref.id)
+    tops = [index.find(args.actor, as_tree=True)] if args.actor else sorted(index.roots(), key=lambda ref: ref.id)
     lines: list[dict[str, Any]] = []
     # A stack of our own: a chain of actors may be longer than Python's.
     waiting: list[tuple[int, Child | int, dict[str, Any] | None]] = []

@@ -176,6 +176,24 @@ def test_restarts_and_drops_of_a_handler_that_gave_up_are_counted(
     assert status["dropped"] == handler["dropped"] > 0
 
 
+def test_id_of_a_handler_leads_to_the_actor_that_runs_it(
+    start: Callable[..., Application], attach: Callable[..., None]
+) -> None:
+    application = start()
+    gate = Gate()
+    attach("audit", "shop.order", lambda *_: gate.pass_through())
+    runtime.execute("shop.order", {"amount": 1})
+    gate.wait_reached()
+
+    place, info = ask(application, "where", actor="audit"), ask(application, "info", actor="audit")
+    tree = ask(application, "tree", actor="audit")
+    gate.open()
+
+    assert place["actor"] == info["actor"] == "telemetry.handlers/audit/handler"
+    assert "pass_through" in [frame["function"] for frame in place["stack"]]
+    assert [line["actor"] for line in tree] == ["telemetry.handlers/audit", "telemetry.handlers/audit/handler"]
+
+
 def test_unknown_actor_is_answered_with_the_name_that_was_meant(start: Callable[..., Application]) -> None:
     application = start(children=[workers()])
 
