@@ -138,7 +138,7 @@ def tree(args: TreeArgs) -> list[dict[str, Any]]:
         if ref.parent is not None and index.child(ref) is None:
             started.setdefault(ref.parent.id, []).append(ref)
     most = max(args.children, 1)
-    tops = [index.find(args.actor)] if args.actor else sorted(index.roots(), key=lambda ref: ref.id)
+    tops = [index.find(args.actor, as_tree=True)] if args.actor else sorted(index.roots(), key=lambda ref: ref.id)
     lines: list[dict[str, Any]] = []
     # A stack of our own: a chain of actors may be longer than Python's.
     waiting: list[tuple[int, Child | int, dict[str, Any] | None]] = []
@@ -241,15 +241,19 @@ def state(args: OfActor, timeout_s: float) -> Any:
     try:
         return plain(ref.get_state(timeout=timeout_s))
     except pykka.Timeout:
-        known = ref.info()
-        blocked_ns = running_scheduler().statistics().blocked_ns if known.carrier == "green" else 0
-        why = f"it has been on its current message for {known.busy_ns / 1e9:.1f} s" if known.busy_ns else "it is busy"
-        if blocked_ns > timeout_s * 1e9:
-            why = f"the hub has been blocked for {blocked_ns / 1e9:.1f} s"
-        label = index.label(ref)
+        label, why = index.label(ref), busy_with(ref, timeout_s)
         raise Late(f"{label} did not answer within {timeout_s:g} s: {why}. See: where {label}") from None
     except pykka.ActorDeadError:
         raise NotFound(f"no actor named {args.actor!r}: it has just ended") from None
+
+
+def busy_with(ref: Any, waited_s: float) -> str:
+    """Say why an actor has not answered."""
+    known = ref.info()
+    blocked_ns = running_scheduler().statistics().blocked_ns if known.carrier == "green" else 0
+    if blocked_ns > waited_s * 1e9:
+        return f"the hub has been blocked for {blocked_ns / 1e9:.1f} s"
+    return f"it has been on its current message for {known.busy_ns / 1e9:.1f} s" if known.busy_ns else "it is busy"
 
 
 def where(args: OfActor) -> dict[str, Any]:

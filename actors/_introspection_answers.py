@@ -71,7 +71,7 @@ class Answers:
             "handlers": lambda args, _: of_events.handlers(_read(args, of_events.Below)),
             "metrics": lambda args, wait_s: of_events.metrics(_read(args, of_events.Below), wait_s),
             "reporters": lambda args, _: list(of_events.reporters(Index())),
-            "dead-letters": lambda args, _: of_events.dead_letters(_read(args, of_events.OfHandler)),
+            "dead-letters": lambda args, _: of_events.dead_letters(_read(args, of_events.OfHandler), self._catalogue),
             "stop": lambda args, wait_s: control.stop(self._allowed(args, control.Confirmed), wait_s, self.own_id),
             "restart": lambda args, wait_s: control.restart(
                 self._allowed(args, control.Confirmed), wait_s, self.own_id
@@ -104,7 +104,7 @@ class Answers:
             raise expected(f"for_s to be a number of seconds, above 0 and at most {_TRACE_S:,.0f}", args.for_s)
         if not args.rate > 0:
             raise expected("rate to be a positive number of events a second", args.rate)
-        trace = Trace(args, session.is_gone)
+        trace = Trace(args, session.is_gone, self._catalogue)
         for data in trace.run():
             yield Answer(protocol.VERSION, Clock.system_ns(), self._node(), data)
         yield End(protocol.VERSION, Clock.system_ns(), self._node(), trace.end())

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from actors._introspection_index import child_name, name_of
+from actors._introspection_index import HANDLERS, child_name, name_of
 from actors._introspection_plain import clean, masked, plain, text
 from actors._reports import CRASH
 from runtime import _dispatch, _native
@@ -24,7 +24,6 @@ from runtime.clock import Clock
 
 REPORT = "supervisors.report"
 EVENTS = (CRASH, FAILURE, GAVE_UP, REPORT, BLOCKED)
-_HANDLERS = "telemetry.handlers"  # the name of what supervises handlers, a floor above
 _KEPT = 200
 _TRACE = 8_000
 _LOOK_BACK = 32
@@ -104,7 +103,7 @@ class Incidents:
         if metadata.get("context") == "shutdown" and isinstance(offender, dict):
             # A handler's supervisor that gives up: GAVE_UP says so too, and of whom.
             above = getattr(getattr(offender.get("ref"), "parent", None), "parent", None)
-            return getattr(above, "name", None) == _HANDLERS
+            return getattr(above, "name", None) == HANDLERS
         if not isinstance(metadata.get("reason"), BaseException):
             return False
         if metadata.get("context") != "child_terminated" or not isinstance(offender, dict):

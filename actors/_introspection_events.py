@@ -7,14 +7,14 @@ aggregator, and does not wait for it longer than it was told.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 import pykka
 
 from actors._actor import Actor
-from actors._introspection_actors import Late
+from actors._introspection_actors import Late, busy_with
 from actors._introspection_index import Index, Unknown, describe, gently
 from actors._introspection_plain import clean, masked, plain
 from actors._series_points import Distribution, MetricView
@@ -22,11 +22,14 @@ from actors.aggregator import NAME as AGGREGATOR
 from actors.aggregator import Snapshot
 from runtime import _process_table
 from runtime._table import Attachment, table
-from runtime.catalogue import Catalogue
+from runtime.catalogue import _START, _STOP, Catalogue
 from runtime.errors import NotFound
+from runtime.own_events import OWN
 
 _SERIES = 50
 _PERCENTILES = (0.5, 0.95, 0.99)
+_OWN = Catalogue(OWN)
+_OF_SPANS = {"start": _START, "stop": _STOP, "exception": _STOP}
 
 
 class Below(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,13 +93,21 @@ def parked() -> list[str]:
     return [clean(one.id) for one in table.all() if one.state == "gave_up"]
 
 
-def dead_letters(args: OfHandler) -> list[dict[str, Any]]:
+def units(name: str, measured: Iterable[str], catalogue: Catalogue | None) -> dict[str, str]:
+    """Tell the units of what an event has measured: as declared, by ourselves too; else what every span measures."""
+    declared = (catalogue.get(name) if catalogue is not None else None) or _OWN.get(name)
+    known = declared.shape(name)[0] if declared is not None else _OF_SPANS.get(name.rpartition(".")[2], {})
+    return {key: known[key] for key in measured if key in known}
+
+
+def dead_letters(args: OfHandler, catalogue: Catalogue | None) -> list[dict[str, Any]]:
     """List the events that a handler failed on, oldest first."""
     return [
         {
             "at": letter.time_ns,
             "event": letter.event.name,
             "measurements": plain(letter.event.measurements),
+            "units": units(letter.event.name, letter.event.measurements, catalogue),
             "metadata": plain(letter.event.metadata),
             "traceback": clean(masked(letter.traceback), 8_000),
         }
@@ -139,7 +150,8 @@ def metrics(args: Below, timeout_s: float) -> list[dict[str, Any]]:
     try:
         views = ref.ask(Snapshot(), timeout=timeout_s)
     except pykka.Timeout:
-        raise Late(f"the aggregator did not answer within {timeout_s:g} s. See: where {AGGREGATOR}") from None
+        why = busy_with(ref, timeout_s)
+        raise Late(f"the aggregator did not answer within {timeout_s:g} s: {why}. See: where {AGGREGATOR}") from None
     except pykka.ActorDeadError:
         raise NotFound("the aggregator has just ended. Ask again when it is restarted") from None
     return [_metric(view) for view in gently(views) if args.admits(view.metric.name)]

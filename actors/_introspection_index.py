@@ -25,6 +25,8 @@ from runtime._table import table
 from runtime.errors import NotFound
 
 T = TypeVar("T")
+HANDLERS = "telemetry.handlers"
+"""The name of what supervises handlers, a floor above."""
 _LOOK_AT_TIME_EVERY = 16
 _YIELD_NS = 300_000
 
@@ -170,14 +172,15 @@ class Index:
         """Return the actors that nobody living has started."""
         return [ref for ref in self.refs.values() if ref.parent is None or ref.parent.id not in self.refs]
 
-    def find(self, name: str) -> Any:
+    def find(self, name: str, *, as_tree: bool = False) -> Any:
         """Return the ref of the living actor of this label or id. Raises Unknown."""
-        return self.find_child(name, living=True).ref
+        return self.find_child(name, living=True, as_tree=as_tree).ref
 
-    def find_child(self, name: str, living: bool = False) -> Child:
+    def find_child(self, name: str, *, living: bool = False, as_tree: bool = False) -> Child:
         """Return the actor of this label or id, or (unless `living`) a child of this label that is down.
 
-        One that nobody supervises is returned as a child of None. Raises Unknown.
+        One that nobody supervises is returned as a child of None. A handler's id means the actor that runs it, or
+        (`as_tree`) that one's supervisor. Raises Unknown.
         """
         number = name.strip("<>")
         if number.isascii() and number.isdigit() and int(number) in self.refs:
@@ -191,6 +194,12 @@ class Index:
         for child in (child for children in self.children.values() for child in children):
             if child.ref is None and not living and name in (child.label, str(child.id)):
                 return child
+            if child.ref is not None and name == child.label:
+                return child  # it has a name of its own, but whose child it is says as well whom is meant
+        handler = table.get(name)
+        runs_it = labels.get(f"{HANDLERS}/{name}/handler") if handler is not None else None
+        if runs_it is not None and not as_tree:
+            return self._entry(runs_it)
         # The end of a label will do where only one has it.
         ends = [label for label in labels if name and label.endswith("/" + name)]
         if len(ends) == 1:
@@ -200,7 +209,6 @@ class Index:
             raise Unknown("actor", name, ends, meant)
         down = [] if living else [child.label for children in self.children.values() for child in children]
         short = [label.rpartition("/")[2] for label in labels]
-        handler = table.get(name)
         hint = f", but a handler ({handler.state}). See: handlers, dead-letters {name}" if handler is not None else ""
         raise Unknown("actor", name, dict.fromkeys([*ends, *labels, *short, *down]), hint)
 

@@ -17,7 +17,8 @@ from gevent import monkey
 
 from actors._introspection_crashes import Incidents
 from actors._introspection_events import parked, reporters
-from actors._introspection_index import Index, running_scheduler
+from actors._introspection_index import Index, gently, running_scheduler
+from actors._introspection_plain import clean
 from actors.measurements import _rss_bytes
 from runtime import _native
 from runtime._mailbox import Mailbox
@@ -77,14 +78,16 @@ def status(name: str, uptime_ns: int, rate: Rate, incidents: Incidents, wait_s: 
     index = Index()
     hub = _hub(incidents, min(_LAG_S, wait_s))
     deepest: dict[str, Any] | None = None
-    nearly_full, dropped = [], {id(one.mailbox): one.mailbox.statistics().dropped for one in table.all()}
-    for ref, info in index.infos():
-        box = info.mailbox
-        dropped[id(ref._actor._mailbox)] = box.dropped
+    nearly_full, dropped = [], 0
+    # A handler that restarts, or has given up, has a mailbox and no actor.
+    boxes = {id(one.mailbox): (clean(one.id), one.mailbox.statistics()) for one in table.all()}
+    boxes.update((id(ref._actor._mailbox), (index.label(ref), info.mailbox)) for ref, info in index.infos())
+    for label, box in gently(boxes.values()):
+        dropped += sum(box.dropped.values())
         if box.pending and (deepest is None or box.pending > deepest["pending"]):
-            deepest = {"actor": index.label(ref), "pending": box.pending, "capacity": box.capacity}
+            deepest = {"actor": label, "pending": box.pending, "capacity": box.capacity}
         if box.capacity and box.pending >= _NEARLY_FULL * box.capacity:
-            nearly_full.append(f"the mailbox of {index.label(ref)} holds {box.pending} of {box.capacity}")
+            nearly_full.append(f"the mailbox of {label} holds {box.pending:,} of {box.capacity:,}")
     told = list(reporters(index))
     gave_up = parked()
     problems = [*_problems(hub, gave_up, told), *nearly_full[:5]]
@@ -98,7 +101,7 @@ def status(name: str, uptime_ns: int, rate: Rate, incidents: Incidents, wait_s: 
         "events_per_s": rate.look(),
         "handlers": {"attached": len(table.all()), "parked": gave_up},
         "deepest_mailbox": deepest,
-        "dropped": sum(sum(one.values()) for one in dropped.values()),
+        "dropped": dropped,
         "reporters": [{key: one[key] for key in ("reporter", "queue", "dropped", "last_error")} for one in told],
         "rss_bytes": _rss_bytes(),
         "hub": hub,

@@ -15,10 +15,12 @@ from typing import Any
 
 import msgspec
 
+from actors._introspection_events import units
 from actors._introspection_plain import plain
 from runtime import _taps
 from runtime._dispatch import now_ns
 from runtime._events import Event
+from runtime.catalogue import Catalogue
 from runtime.clock import Clock
 
 _HELD = 1_000
@@ -39,8 +41,9 @@ class TraceArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Trace:
     """Hear events for one session."""
 
-    def __init__(self, args: TraceArgs, is_gone: Callable[[float], bool]) -> None:
+    def __init__(self, args: TraceArgs, is_gone: Callable[[float], bool], catalogue: Catalogue | None) -> None:
         """`is_gone(timeout_s)` waits that long and tells whether the client has gone meanwhile."""
+        self._catalogue = catalogue
         self._args = args
         self._is_gone = is_gone
         self._heard: deque[tuple[int, Event]] = deque(maxlen=_HELD)
@@ -74,7 +77,7 @@ class Trace:
                         self.skipped += 1
                         continue
                     self.seen += 1
-                    yield _shown(event)
+                    yield _shown(event, self._catalogue)
                     if self.seen >= args.limit:
                         return
                 left_s = deadline - time.monotonic()
@@ -112,11 +115,12 @@ def _matches(event: Event, where: dict[str, str]) -> bool:
     return True
 
 
-def _shown(event: Event) -> dict[str, Any]:
+def _shown(event: Event, catalogue: Catalogue | None) -> dict[str, Any]:
     return {
         "event": event.name,
         "at": Clock.system_ns() - max(now_ns() - event.time_ns, 0),
         "measurements": plain(event.measurements),
+        "units": units(event.name, event.measurements, catalogue),
         "metadata": plain(event.metadata),
         "rate": event.rate,
     }

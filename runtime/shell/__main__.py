@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     # Python leaves None where the caller has closed them (`>&-`).
-    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
+    sys.stdin, sys.stdout, sys.stderr = (one or io.StringIO() for one in (sys.stdin, sys.stdout, sys.stderr))
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         _write_no_more()
-        return OK  # whoever read our output has gone, as `head` does
+        return OK
     except OSError as error:
         _write_no_more()
         Screen().remark(f"{_PROG}: {error.strerror or error}")  # the disk is full, say
@@ -72,7 +72,11 @@ def _run(arguments: list[str]) -> int:
         shell = Shell(screen, connect=connect, node=options.node, timeout_s=options.timeout)
         stack.callback(shell.close)
         if command is not None:
-            return command.run(shell, options)
+            try:
+                return command.run(shell, options)
+            except BrokenPipeError:
+                _write_no_more()
+                return shell.code  # whoever read our output has gone, as `head` does
         _ = shell.path  # with no node there is nothing to prompt for
         return _prompt.run(shell)
 

@@ -24,7 +24,11 @@ from runtime.shell.protocol import Answer, NodeId
 Run = Callable[[Shell, argparse.Namespace], int]
 SORT = ("id", "actor", "kind", "state", "carrier", "mailbox", "messages_per_s", "handled", "failed", "dropped",
         "restarts", "uptime_ns", "busy_ns", "supervisor")  # fmt: skip
-_TITLES = {"mbox": "mailbox", "msg/s": "messages_per_s", "uptime": "uptime_ns", "busy": "busy_ns"}
+_TITLES = {
+    **{title.lower(): name for column, name in zip(_views.PS_COLUMNS, _top.SORTS, strict=True)
+       for title in (column.title, column.short or column.title)},
+    "busy": "busy_ns",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,14 +78,20 @@ def _asking(verb: str, view: View, *arguments: str) -> Run:
 
 
 def _status(shell: Shell, options: argparse.Namespace) -> int:
-    data = shell.show("status", None, _views.status)
-    return NOT_FOUND if options.check and not data["healthy"] else OK
+    reply, line = shell.ask("status")
+    shell.code = NOT_FOUND if options.check and not reply.data["healthy"] else OK
+    shell.write(reply, line, _views.status)
+    return shell.code
 
 
 def _ps(shell: Shell, options: argparse.Namespace) -> int:
     args = {"sort": options.sort, "reverse": options.reverse, "match": options.match}
+
+    def view(screen: Any, data: Any) -> None:
+        _views.ps(screen, data, options.sort)
+
     if options.window is None:
-        shell.show("ps", {**args, "limit": options.limit}, _views.ps)
+        shell.show("ps", {**args, "limit": options.limit}, view)
         return OK
     first, _ = shell.ask("ps", args)
     time.sleep(options.window)
@@ -90,7 +100,7 @@ def _ps(shell: Shell, options: argparse.Namespace) -> int:
     if options.sort == "messages_per_s":
         second.data["actors"].sort(key=lambda row: row["messages_per_s"], reverse=options.reverse)
     del second.data["actors"][options.limit :]
-    shell.write(second, protocol.encode(Answer(second.v, second.at, second.node, second.data))[:-1], _views.ps)
+    shell.write(second, protocol.encode(Answer(second.v, second.at, second.node, second.data))[:-1], view)
     return OK
 
 
@@ -112,11 +122,13 @@ def _trace(shell: Shell, options: argparse.Namespace) -> int:
     }
     for reply, line in shell.stream("trace", args, options.for_s):
         if reply.end is None:
-            shell.write(reply, line, _views.trace)
+            shell.write(reply, line, _views.trace, says_stale=False)
             continue
-        left_out = f", {reply.end['skipped']} more came too fast" if reply.end["skipped"] else ""
+        shell.say_stale(reply)
+        left_out = f", {reply.end['skipped']:,} more came too fast" if reply.end["skipped"] else ""
         why = "as many as asked for" if reply.end["why"] == "limit" else f"after {options.for_s:g} s"
-        shell.screen.remark(f"{reply.end['seen']} events, {why}{left_out}")
+        seen = reply.end["seen"]
+        shell.screen.remark(f"{seen:,} event{'' if seen == 1 else 's'}, {why}{left_out}")
     return OK
 
 

@@ -52,12 +52,13 @@ def run(shell: Shell) -> int:
     checks = list(own_checks(Path(runtime.__file__).parents[1], sys.path))
     checks += [_node_missing(trouble)] if node is None or health is None else node_checks(node, health)
     data = [msgspec.structs.asdict(check) for check in checks]
+    shell.code = NOT_FOUND if any(check.result == "fail" for check in checks) else OK
     if shell.screen.json:
         who = node or NodeId("", 0)
         shell.screen.raw(protocol.encode(Answer(protocol.VERSION, time.time_ns(), who, data))[:-1])
     else:
         _views.doctor(shell.screen, data)
-    return NOT_FOUND if any(check.result == "fail" for check in checks) else OK
+    return shell.code
 
 
 # -- this side -------------------------------------------------------------------------------------------------------

@@ -22,8 +22,10 @@ MORE = "for colours and completion: pip install 'beamstalk[shell]'"
 
 Align = Literal["left", "right"]
 _GAP = "  "
+_TIGHT_GAP = " "
 _LEAST = 8
 _LEAST_NAME = 24
+_LEAST_TIGHT_NAME = 16
 _STYLES = {
     "running": "green",
     "waiting": "",
@@ -41,16 +43,58 @@ _STYLES = {
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A table's column; when the terminal is narrow, `how` it gives way: at its end, in its middle, into more lines."""
+    """A table's column; when the terminal is narrow, `how` it gives way: at its end, in its middle, into more lines.
+
+    `short` is its title then, and `least` how narrow it may become (0: as is usual for its kind). Where even that is
+    too much, columns are left out: those of the most `spare` first, of equal ones the last.
+    """
 
     title: str
     align: Align = "left"
     how: Literal["never", "end", "middle", "wrap"] = "never"
+    short: str = ""
+    least: int = 0
+    spare: int = 0
 
     @property
-    def least(self) -> int:
+    def narrowest(self) -> int:
         """How narrow it may become."""
-        return max(_LEAST_NAME if self.how == "middle" else _LEAST, len(self.title))
+        if self.how == "never":
+            return sys.maxsize
+        return max(self.least or (_LEAST_NAME if self.how == "middle" else _LEAST), len(self.title))
+
+
+class Fit(msgspec.Struct, frozen=True):
+    """What of a table is shown: which columns (`shown` says where they stand in a row), how wide, how far apart."""
+
+    columns: list[Column]
+    shown: list[int]
+    widths: list[int]
+    gap: str
+    left_out: list[str]
+
+    @property
+    def titles(self) -> Iterator[list[str]]:
+        """Yield the line of titles."""
+        return self._stacked([column.title for column in self.columns])
+
+    def cells(self, row: Sequence[str]) -> Iterator[list[str]]:
+        """Yield a row's line, every cell as wide as its column; more than one where a cell goes on below itself."""
+        return self._stacked([row[n] for n in self.shown])
+
+    def lines(self, rows: Iterable[Sequence[str]]) -> list[str]:
+        """Lay out titles and rows."""
+        lines = [*self.titles, *(line for row in rows for line in self.cells(row))]
+        return [self.gap.join(line).rstrip() for line in lines]
+
+    def _stacked(self, row: Sequence[str]) -> Iterator[list[str]]:
+        as_shown = list(zip(row, self.widths, self.columns, strict=True))
+        stacks = [_stack(cell, width, column) for cell, width, column in as_shown]
+        for n in range(max(map(len, stacks))):
+            yield [
+                _pad(stack[n] if n < len(stack) else "", width, column.align)
+                for stack, (_, width, column) in zip(stacks, as_shown, strict=True)
+            ]
 
 
 class Screen:
@@ -100,18 +144,20 @@ class Screen:
         if not told and empty:
             self.remark(empty)
             return
-        widths = fitting(columns, told, self.width)
+        fit = fitting(columns, told, self.width)
         if any(column.title for column in columns):
-            self._row(next(cells_of([column.title for column in columns], columns, widths)), ["bold"] * len(widths))
+            self._row(next(fit.titles), ["bold"] * len(fit.shown), fit.gap)
         for row in told:
-            styles = [_STYLES.get(cell, "") for cell in row[: len(widths)]]
-            for line in cells_of(row, columns, widths):
-                self._row(line, styles)
+            styles = [_STYLES.get(row[n], "") for n in fit.shown]
+            for line in fit.cells(row):
+                self._row(line, styles, fit.gap)
+        if any(fit.left_out):
+            self.remark(f"no room for {', '.join(fit.left_out)}: shown by a wider terminal, a pipe and --json")
 
-    def _row(self, row: Sequence[str], styles: Sequence[str]) -> None:
+    def _row(self, row: Sequence[str], styles: Sequence[str], gap: str) -> None:
         """Write a row of cells that are padded and printable already."""
         if not (self.is_rich and any(styles)):
-            self.line(_GAP.join(row).rstrip(), escaped=True)
+            self.line(gap.join(row).rstrip(), escaped=True)
             return
         from rich.console import Console
         from rich.text import Text
@@ -121,7 +167,7 @@ class Screen:
             self._console = Console(file=self.out, no_color=colourless, highlight=False, markup=False, emoji=False)
         # Text, not str: what looks like markup in a name must be shown, not obeyed.
         shown = zip(row, styles, strict=True)
-        text = Text(_GAP).join(Text(plainer(cell, self.out.encoding), style=style) for cell, style in shown)
+        text = Text(gap).join(Text(plainer(cell, self.out.encoding), style=style) for cell, style in shown)
         text.rstrip()
         self._console.print(text, soft_wrap=True)
 
@@ -132,36 +178,54 @@ def layout(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int 
     >>> layout([Column("ACTOR", how="end"), Column("MBOX", "right")], [["telemetry.aggregator", "7"]], 18)
     ['ACTOR         MBOX', 'telemetry.a…     7']
     """
-    widths = fitting(columns, rows, width)
-    titled = [[column.title for column in columns], *rows]
-    return [_GAP.join(line).rstrip() for row in titled for line in cells_of(row, columns, widths)]
+    return fitting(columns, rows, width).lines(rows)
 
 
-def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
-    """Say how wide each column is.
+def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Fit:
+    """Say what is shown, and how wide.
 
-    Where that is too much, the widest of those that may give way do so first. When none may any more, the last columns
-    are left out: whom a line is about stands in the first.
+    Where that is too much, the widest of those that may give way do so first. Where that does not do, titles are
+    shortened, columns move together and names are cut further, as long as they can be told apart; only then is a column
+    left out, and never the first: it says whom a line is about.
     """
-    widths = [max([len(column.title), *(cells(row[n]) for row in rows)]) for n, column in enumerate(columns)]
+    shown = list(range(len(columns)))
+    widest = [max((cells(row[n]) for row in rows), default=0) for n in shown]
+    widths = _widths(columns, widest, width, _GAP, _LEAST_NAME)
+    if widths is not None:
+        return Fit(list(columns), shown, widths, _GAP, [])
+    tight = [msgspec.structs.replace(column, title=column.short or column.title) for column in columns]
+    while True:
+        kept = [tight[n] for n in shown]
+        widths = _widths(kept, [widest[n] for n in shown], width, _TIGHT_GAP, _LEAST_TIGHT_NAME)
+        if len(shown) == 1 or (widths is not None and _are_told_apart(rows, tight[0], widths[0])):
+            left_out = [column.title for n, column in enumerate(columns) if n not in shown]
+            return Fit(kept, shown, widths or [width or 1], _TIGHT_GAP, left_out)
+        shown.remove(max(shown[1:], key=lambda n: (columns[n].spare, n)))
+
+
+def _are_told_apart(rows: Sequence[Sequence[str]], column: Column, width: int) -> bool:
+    if column.how != "middle" or width >= _LEAST_NAME:
+        return True
+    names = {row[0] for row in rows}
+    return len({cut(name, width, middle=True) for name in names}) == len(names)
+
+
+def _widths(
+    columns: Sequence[Column], widest: Sequence[int], width: int | None, gap: str, least_name: int
+) -> list[int] | None:
+    """Give each column its width; None where there is no room for all of them. The first shrinks to `least_name`."""
+    widths = [max(len(column.title), most) for column, most in zip(columns, widest, strict=True)]
     if width is None:
         return widths
-    flexible = [column.how != "never" for column in columns]
-    least = [min(one, c.least) if gives else one for one, c, gives in zip(widths, columns, flexible, strict=True)]
-    while len(widths) > 1 and sum(least[: len(widths)]) + len(_GAP) * (len(widths) - 1) > width:
-        widths.pop()
-    for _ in range(sum(widths) + len(_GAP) * (len(widths) - 1) - width):
-        widest = max(range(len(widths)), key=lambda n: (widths[n] > least[n], widths[n]))
-        widths[widest] -= 1
+    room = width - len(gap) * (len(widths) - 1)
+    least = [min(most, column.narrowest) for column, most in zip(columns, widths, strict=True)]
+    if columns[0].how == "middle":
+        least[0] = max(min(least[0], room - sum(least[1:])), min(least[0], least_name))
+    if sum(least) > room:
+        return None
+    for _ in range(sum(widths) - room):
+        widths[max(range(len(widths)), key=lambda n: (widths[n] > least[n], widths[n]))] -= 1
     return widths
-
-
-def cells_of(row: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> Iterator[list[str]]:
-    """Yield a row's line, every cell as wide as its column; more than one where a cell goes on below itself."""
-    stacks = [_stack(cell, width, column) for cell, width, column in zip(row, widths, columns, strict=False)]
-    for n in range(max(map(len, stacks))):
-        line = [stack[n] if n < len(stack) else "" for stack in stacks]
-        yield [_pad(cell, width, column.align) for cell, width, column in zip(line, widths, columns, strict=False)]
 
 
 def _stack(text: str, width: int, column: Column) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime.shell._client import NO_NODE, TIMEOUT, USAGE, Connection, ShellError, find
+from runtime.shell._client import NO_NODE, OK, TIMEOUT, USAGE, Connection, ShellError, find
 from runtime.shell._screen import Screen
 from runtime.shell._text import duration, printable
 from runtime.shell.protocol import Reply
@@ -25,6 +25,7 @@ class Shell:
         self.screen = screen
         self.timeout_s = timeout_s
         self.is_interactive = False
+        self.code = OK  # what it comes to where whoever reads the answer goes before its end
         self._connect = connect
         self._node = node
         self._connection: Connection | None = None
@@ -65,14 +66,19 @@ class Shell:
         self.write(reply, line, view)
         return reply.data
 
-    def write(self, reply: Reply, line: bytes, view: Callable[[Screen, Any], None]) -> None:
+    def write(self, reply: Reply, line: bytes, view: Callable[[Screen, Any], None], *, says_stale: bool = True) -> None:
         """Write an answer: as it came, or as people like it."""
         if self.screen.json:
             self.screen.raw(line)
             return
-        if reply.node.stale_ns:
-            self.screen.remark(f"stale {duration(reply.node.stale_ns)}: the hub of {reply.node.name} is blocked")
+        if says_stale:
+            self.say_stale(reply)
         view(self.screen, reply.data)
+
+    def say_stale(self, reply: Reply) -> None:
+        """Remark for how long the node's hub has been blocked, if it is."""
+        if reply.node.stale_ns and not self.screen.json:
+            self.screen.remark(f"stale {duration(reply.node.stale_ns)}: the hub of {reply.node.name} is blocked")
 
     def confirm(self, what: str, yes: bool) -> bool:
         """Have a change confirmed. Raises ShellError where nobody can be asked."""

@@ -17,6 +17,9 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 _UNITS = ((86_400_000_000_000, "d"), (3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"))
+_TIMES = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_END_OF_TIME = 1 << 63
+_BRANCHES = "│├└─ "
 _NOTHING = "–"
 _OUTLINED = 4
 _LONGEST = 2_000
@@ -83,15 +86,18 @@ def _cells(letter: str) -> int:
 def cut(text: str, room: int, *, middle: bool = False) -> str:
     """Cut a text to so many columns of a terminal: at its end, or in its middle, since the end of a name tells most.
 
-    >>> cut("telemetry.aggregator", 10), cut("telemetry.aggregator", 10, middle=True), cut("標籤標籤", 5)
-    ('telemetry…', 'tel…egator', '標籤…')
+    >>> cut("telemetry.aggregator", 12), cut("telemetry.aggregator", 12, middle=True), cut("標籤標籤", 5)
+    ('telemetry.a…', 'te…ggregator', '標籤…')
     """
     if cells(text) <= room:
         return text
     if room <= 1:
         return "…"[:room]
-    tail = (room - 1) * 2 // 3 if middle else 0
-    head = room - 1 - tail
+    stem = len(text) - len(text.lstrip(_BRANCHES)) if middle else 0
+    if 0 < stem < room // 2:  # a tree's branches stay as they are
+        return text[:stem] + cut(text[stem:], room - stem, middle=True)
+    head = (room - 1) // 5 if middle else room - 1
+    tail = room - 1 - head
     return _first(text, head) + "…" + (_first(text[::-1], tail)[::-1] if tail else "")
 
 
@@ -112,6 +118,8 @@ def duration(ns: int | float | None) -> str:
     """
     if ns is None:
         return _NOTHING
+    if ns < 0:
+        return f"-{duration(-ns)}"
     if ns < 60_000_000_000:
         for size, unit in ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")):
             if ns >= size:
@@ -193,6 +201,24 @@ def brief(value: object, longest: int = 120) -> str:
     '{a: [1, –], lag: 1.5 µs}'
     """
     return cut(_brief(value), longest)
+
+
+def measured(measurements: dict[str, Any], units: dict[str, str]) -> str:
+    """Write what an event has measured; what is a time by its unit is written for people, the rest as it is.
+
+    >>> measured({"duration": 1_500_000, "wait": 2, "amount": 1_500_000}, {"duration": "ns", "wait": "s"})
+    'duration=1.5 ms, wait=2 s, amount=1500000'
+    """
+    return pairs({key: _in_time(key, value, units.get(key, "")) for key, value in measurements.items()})
+
+
+def _in_time(key: str, value: Any, unit: str) -> Any:
+    factor = _TIMES.get(unit)
+    if factor is None or not isinstance(value, int | float) or isinstance(value, bool):
+        return value
+    ns = value * factor
+    # Of what a span measures, this alone is a date.
+    return moment(int(ns)) if key == "system_time" and 0 <= ns < _END_OF_TIME else duration(ns)
 
 
 def told(key: str, value: object) -> tuple[str, object]:

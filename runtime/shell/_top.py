@@ -17,10 +17,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from runtime.shell import _views, protocol
 from runtime.shell._arguments import Parser, positive, seconds
 from runtime.shell._client import OK, ShellError
-from runtime.shell._screen import Column, layout
+from runtime.shell._screen import Column, fitting
 from runtime.shell._shell import Shell
 from runtime.shell._text import cut, duration, printable
 from runtime.shell.protocol import Answer, Reply
@@ -34,10 +36,11 @@ _KEYS = (
     "arrows, j, k  move, scroll    + - slower, faster",
 )
 _FOOTER = "q quit ? help / find s sort I turn t tree Space hold Enter look Esc back w 1-9"
-_SORTS = (
+SORTS = (
     "actor", "state", "carrier", "mailbox", "messages_per_s", "handled", "failed", "restarts", "uptime_ns",
     "supervisor",
 )  # fmt: skip
+_TITLES = {name: column.title for name, column in zip(SORTS, _views.PS_COLUMNS, strict=True)}
 _TEXTS = frozenset({"actor", "state", "carrier", "supervisor"})
 _ESCAPES = {"[A": "up", "[B": "down", "OA": "up", "OB": "down"}
 
@@ -110,11 +113,12 @@ class Top:
         """Draw: as many lines as the screen has, none wider."""
         what = "window" if self.windowed else "since the start"
         rows = self.rows()
-        head = "PAUSED  " if self.paused else ""
-        head += f"{self._head}  {len(rows):,} of {self._total:,} actors  {what}, by {self.sort}"
+        head = f"{self.trouble}  " if self.trouble else ""
+        head += "PAUSED  " if self.paused else ""
+        head += f"{self._head}  {len(rows):,} of {self._total:,} actors  {what}, by {_TITLES[self.sort]}"
         head += f"  filter {self.filter!r}" if self.filter else ""
+        left_out: list[str] = []
         footer = _FOOTER if self.typing is None else f"/{self.typing}▏"
-        footer = f"{self.trouble}  {footer}" if self.trouble else footer
         room = max(height - 2, 1)
         if self.helps:
             body = list(_KEYS)
@@ -122,25 +126,24 @@ class Top:
             self.scrolled = min(self.scrolled, max(len(self.looked) - room, 0))
             body = self.looked[self.scrolled :]
         else:
-            body = self._table(rows, width, room)
+            body, left_out = self._table(rows, width, room)
+        head += f"  no room for {', '.join(left_out)}" if left_out else ""
         body = [*body[:room], *[""] * (room - len(body))]
         return [cut(printable(line), width) for line in (head, *body, footer)]
 
-    def _table(self, rows: list[dict[str, Any]], width: int, room: int) -> list[str]:
+    def _table(self, rows: list[dict[str, Any]], width: int, room: int) -> tuple[list[str], list[str]]:
         self.marked = min(self.marked, max(len(rows) - 1, 0))
         begin = max(0, min(self.marked - room // 2, len(rows) - (room - 1)))
         shown = rows[begin : begin + room - 1]
-        columns = [
-            Column(f"{n}{c.title}" if n < 10 else c.title, c.align, c.how) for n, c in enumerate(_views.PS_COLUMNS, 1)
-        ]
+        columns = [_numbered(column, n) if n < 10 else column for n, column in enumerate(_views.PS_COLUMNS, 1)]
         cells = [[*_views.ps_row(row)] for row in shown]
         for line, row in zip(cells, shown, strict=True):
             line[0] = "  " * row.get("depth", 0) + row.get("shown", line[0])
-        lines = layout(columns, [[printable(cell) for cell in line] for line in cells], width - 2)
-        return [
-            "  " + lines[0],
-            *(("> " if begin + n == self.marked else "  ") + line for n, line in enumerate(lines[1:])),
-        ]
+        told = [[printable(cell) for cell in line] for line in cells]
+        fit = fitting(columns, told, width - 2)
+        title, *lines = fit.lines(told)
+        marked = [("> " if begin + n == self.marked else "  ") + line for n, line in enumerate(lines)]
+        return ["  " + title, *marked], [name.lstrip("123456789") for name in fit.left_out]
 
     def key(self, key: str) -> bool:
         """Do what a key says; False when it is to end."""
@@ -155,7 +158,7 @@ class Top:
             case "/":
                 self.typing = self.filter
             case "s":
-                self._sort_by(_SORTS[(_SORTS.index(self.sort) + 1) % len(_SORTS)])
+                self._sort_by(SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)])
             case "I":
                 self.descending = not self.descending
             case "t":
@@ -174,7 +177,7 @@ class Top:
             case "+" | "-":
                 self.interval_s = min(max(self.interval_s * (2 if key == "+" else 0.5), 0.1), 60.0)
             case _ if key.isascii() and key.isdigit() and key != "0":
-                self._sort_by(_SORTS[int(key) - 1])
+                self._sort_by(SORTS[int(key) - 1])
         return True
 
     def _move(self, lines: int) -> None:
@@ -204,6 +207,10 @@ class Top:
                 self.typing = typed[:-1]
             case _ if len(key) == 1 and key.isprintable():
                 self.typing = typed + key
+
+
+def _numbered(column: Column, n: int) -> Column:
+    return msgspec.structs.replace(column, title=f"{n}{column.title}", short=f"{n}{column.short or column.title}")
 
 
 def _by_supervisor(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

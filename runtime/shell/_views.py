@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from runtime.shell._screen import Column, Screen
-from runtime.shell._text import brief, count, duration, moment, outline, pairs, rate, size
+from runtime.shell._text import brief, count, duration, measured, moment, outline, pairs, rate, size
 
 Data = Any
 _NAME = Column("ACTOR", how="middle")
+_CARRIER = Column("CARRIER", short="CARR", spare=2)
 
 
-def _number(title: str) -> Column:
-    return Column(title, "right")
+def _number(title: str, short: str = "", spare: int = 0) -> Column:
+    return Column(title, "right", short=short, spare=spare)
 
 
 def status(screen: Screen, data: Data) -> None:
@@ -28,7 +29,7 @@ def status(screen: Screen, data: Data) -> None:
         ("health", "healthy" if data["healthy"] else "unhealthy"),
         ("actors", count(data["actors"])),
         ("restarts", f"{restarts['last_minute']} in 1 m, {restarts['last_hour']} in 1 h, {restarts['total']} in all"),
-        ("events/s", rate(data["events_per_s"])),
+        ("events/s", f"{rate(data['events_per_s'])} delivered"),
         ("handlers", f"{data['handlers']['attached']}, parked: {', '.join(data['handlers']['parked']) or 'none'}"),
         ("deepest mailbox", f"{deepest['actor']}: {_of(deepest)}" if deepest else "all are empty"),
         ("dropped", count(data["dropped"])),
@@ -51,15 +52,21 @@ def _of(box: Data) -> str:
 PS_COLUMNS = (
     _NAME,
     Column("STATE"),
-    Column("CARRIER"),
+    _CARRIER,
     _number("MBOX"),
-    _number("MSG/S"),
-    _number("HANDLED"),
-    _number("FAILED"),
-    _number("RESTARTS"),
-    _number("UPTIME"),
-    Column("SUPERVISOR", how="middle"),
+    _number("MSG/S", spare=1),
+    _number("HANDLED", "HNDLD", spare=1),
+    _number("FAILED", "FAIL"),
+    _number("RESTARTS", "RST"),
+    _number("UPTIME", "UP", spare=1),
+    Column("SUPERVISOR", how="middle", short="SUPERV", least=8, spare=3),
 )
+_ALSO: dict[str, tuple[Column, Callable[[Any], str]]] = {
+    "busy_ns": (_number("BUSY"), duration),
+    "dropped": (_number("DROPPED", "DROP"), count),
+    "kind": (Column("KIND"), str),
+}
+"""What actors may be sorted by and have no column for otherwise."""
 
 
 def ps_row(row: Data) -> list[str]:
@@ -69,9 +76,15 @@ def ps_row(row: Data) -> list[str]:
     return [row["actor"], row["state"], row["carrier"], *numbers, *tail]
 
 
-def ps(screen: Screen, data: Data) -> None:
-    """Show a list of actors."""
-    screen.table(PS_COLUMNS, map(ps_row, data["actors"]), "no actor matches")
+def ps(screen: Screen, data: Data, sort: str = "id") -> None:
+    """Show a list of actors, and what they are sorted by."""
+    columns, rows = list(PS_COLUMNS), [ps_row(row) for row in data["actors"]]
+    if sort in _ALSO:
+        column, written = _ALSO[sort]
+        columns.insert(1, column)
+        for line, row in zip(rows, data["actors"], strict=True):
+            line.insert(1, written(row[sort]))
+    screen.table(columns, rows, "no actor matches")
     left = data["matching"] - len(data["actors"])
     if left:
         screen.remark(f"… {left:,} more; ask for them with --limit")
@@ -82,12 +95,15 @@ def tree(screen: Screen, data: Data) -> None:
     columns = [
         _NAME,
         Column("STATE"),
-        Column("STRATEGY"),
-        *map(_number, ("RESTARTS", "MBOX")),
-        Column("LAST FAILURE", how="end"),
+        Column("STRATEGY", spare=2),
+        _number("RESTARTS"),
+        _number("MBOX", spare=1),
+        Column("LAST FAILURE", how="end", short="FAILURE"),
     ]
     names = _branches(data)
     screen.table(columns, [[name, *_tree_cells(line)] for name, line in zip(names, data, strict=True)], "no actor runs")
+    if any("more" in line for line in data):
+        screen.remark("… ask for more children of each with --children")
 
 
 def _tree_cells(line: Data) -> list[str]:
@@ -180,8 +196,13 @@ def _incident(screen: Screen, one: Data, verbose: bool) -> None:
 
 def events(screen: Screen, data: Data) -> None:
     """Show the events."""
-    columns = [Column("EVENT", how="middle"), Column("MEASUREMENTS", how="end"), Column("METADATA", how="end")]
-    columns += [Column("HEARD BY", how="end"), Column("WHAT IT TELLS", how="end")]
+    columns = [
+        Column("EVENT", how="middle", least=40),
+        Column("MEASUREMENTS", how="end", least=16, spare=1),
+        Column("METADATA", how="end", least=16, spare=2),
+        Column("HEARD BY", how="end", least=16),
+        Column("WHAT IT TELLS", how="end", least=16),
+    ]
     rows = [
         [
             one["event"],
@@ -197,9 +218,10 @@ def events(screen: Screen, data: Data) -> None:
 
 def handlers(screen: Screen, data: Data) -> None:
     """Show the handlers."""
-    columns = [Column("HANDLER", how="middle"), Column("STATE"), Column("CARRIER")]
-    columns += map(_number, ("MBOX", "HANDLED", "FAILED", "DROPPED", "DEAD", "RESTARTS"))
-    columns += [Column("EVENTS", how="end"), Column("FUNCTION", how="end")]
+    columns = [Column("HANDLER", how="middle"), Column("STATE"), _CARRIER, _number("MBOX")]
+    columns += [_number("HANDLED", "HNDLD"), _number("FAILED", "FAIL"), _number("DROPPED", "DROP"), _number("DEAD")]
+    columns += [_number("RESTARTS", "RST"), Column("EVENTS", how="end", least=16, spare=3)]
+    columns += [Column("FUNCTION", how="middle", least=16, spare=4)]
     rows = [
         [
             one["handler"],
@@ -218,13 +240,18 @@ def trace(screen: Screen, data: Data) -> None:
     """Show one event."""
     at = moment(data["at"]).partition(" ")[2] + f".{data['at'] // 1_000_000 % 1000:03d}"
     sampled = "" if data["rate"] == 1 else f"  (1 of {1 / data['rate']:g})"
-    screen.line(f"{at}  {data['event']}  {pairs(data['measurements'])} | {pairs(data['metadata'])}{sampled}")
+    screen.line(f"{at}  {_event(data)}{sampled}")
+
+
+def _event(data: Data) -> str:
+    metadata = f"| {pairs(data['metadata'])}" if data["metadata"] else ""
+    return f"{data['event']}  {measured(data['measurements'], data.get('units', {}))} {metadata}".rstrip()
 
 
 def metrics(screen: Screen, data: Data) -> None:
     """Show metrics and their series."""
-    columns = [Column("METRIC", how="middle"), Column("TAGS", how="end"), _number("VALUE"), Column("UNIT")]
-    columns += [Column("KIND")]
+    columns = [Column("METRIC", how="middle"), Column("TAGS", how="end"), _number("VALUE"), Column("UNIT", spare=1)]
+    columns += [Column("KIND", spare=2)]
     rows = []
     for metric in data:
         name, tail = metric["metric"], [metric["unit"], metric["kind"]]
@@ -247,8 +274,9 @@ def _series(series: Data) -> str:
 
 def reporters(screen: Screen, data: Data) -> None:
     """Show the reporters."""
-    columns = [Column("REPORTER", how="middle"), Column("STATE"), *map(_number, ("MBOX", "QUEUE", "DROPPED"))]
-    columns += [Column("LAST ERROR", how="end"), Column("STATISTICS", how="end")]
+    columns = [Column("REPORTER", how="middle"), Column("STATE"), _number("MBOX"), _number("QUEUE")]
+    columns += [_number("DROPPED", "DROP"), Column("LAST ERROR", how="wrap", least=24)]
+    columns += [Column("STATISTICS", how="end", least=16, spare=1)]
     rows = [
         [
             one["reporter"],
@@ -269,7 +297,7 @@ def dead_letters(screen: Screen, data: Data) -> None:
     for number, one in enumerate(data):
         if number:
             screen.line()
-        screen.line(f"{moment(one['at'])}  {one['event']}  {pairs(one['measurements'])} | {pairs(one['metadata'])}")
+        screen.line(f"{moment(one['at'])}  {_event(one)}")
         for line in one["traceback"].rstrip().split("\n"):
             screen.line(f"    {line}")
 

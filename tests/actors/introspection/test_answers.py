@@ -105,6 +105,18 @@ def test_actor_is_found_by_id_label_and_last_part_of_its_label(start: Callable[.
     assert found == {spare}
 
 
+def test_actor_with_a_name_is_found_by_whose_child_it_is_too(start: Callable[..., Application]) -> None:
+    application = start(children=[workers()])
+    whereis("ingest").tell("crash")
+    until(lambda: ask(application, "crashes"))
+
+    (crash,) = ask(application, "crashes")
+    found = ask(application, "info", actor=crash["who"])
+
+    assert (crash["who"], found["actor"]) == ("workers/ingest", "ingest")
+    assert [one["number"] for one in found["crashes"]] == [crash["number"]]
+
+
 def test_actor_is_found_by_the_end_of_its_label_where_only_one_has_it(start: Callable[..., Application]) -> None:
     pools = [Supervisor.child(name, [ChildSpec(("one", n), Worker) for n in (1, 2)]) for name in ("left", "right")]
     application = start(children=pools)
@@ -159,8 +171,27 @@ def test_restarts_and_drops_of_a_handler_that_gave_up_are_counted(
     assert told == [("handler failure", "audit")] * 2 + [("handler gave up", "audit")]
     assert handler["function"].endswith("Failing")
     assert handler["restarts"] == 1
+    assert status["deepest_mailbox"] == {"actor": "audit", "pending": handler["mailbox"], "capacity": 3}
     assert status["restarts"] == {"last_minute": 1, "last_hour": 1, "total": 1}
     assert status["dropped"] == handler["dropped"] > 0
+
+
+def test_id_of_a_handler_leads_to_the_actor_that_runs_it(
+    start: Callable[..., Application], attach: Callable[..., None]
+) -> None:
+    application = start()
+    gate = Gate()
+    attach("audit", "shop.order", lambda *_: gate.pass_through())
+    runtime.execute("shop.order", {"amount": 1})
+    gate.wait_reached()
+
+    place, info = ask(application, "where", actor="audit"), ask(application, "info", actor="audit")
+    tree = ask(application, "tree", actor="audit")
+    gate.open()
+
+    assert place["actor"] == info["actor"] == "telemetry.handlers/audit/handler"
+    assert "pass_through" in [frame["function"] for frame in place["stack"]]
+    assert [line["actor"] for line in tree] == ["telemetry.handlers/audit", "telemetry.handlers/audit/handler"]
 
 
 def test_unknown_actor_is_answered_with_the_name_that_was_meant(start: Callable[..., Application]) -> None:
@@ -312,6 +343,7 @@ def test_answers_while_the_hub_is_blocked(start: Callable[..., Application]) -> 
     assert listed["ingest"]["state"] == "running"
     assert "block" in [frame["function"] for frame in place["stack"]]
     assert "the hub has been blocked" in str(late)
+    assert "the hub has been blocked" in str(metrics)
     assert [late.code, metrics.code, change.code] == [TIMEOUT] * 3
 
 

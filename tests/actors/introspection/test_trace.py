@@ -10,6 +10,7 @@ import pytest
 
 import runtime
 from runtime import _taps
+from runtime.catalogue import Catalogue, Declared
 from runtime.shell._client import USAGE, Connection
 from supervisors import Application
 from tests.actors.introspection.house import WAIT_S, path_of, refused
@@ -29,6 +30,38 @@ def test_trace_shows_matching_events_up_to_its_limit_and_then_leaves_no_tap(star
     assert [reply.data["metadata"] for reply in replies[:-1]] == [{"shop": "x"}] * 2
     assert (replies[-1].end or {})["why"] == "limit"
     assert _taps._taps == ()
+
+
+def test_units_are_as_declared_as_ours_or_as_every_spans_and_nobody_elses(start: Callable[..., Application]) -> None:
+    declared = Declared(name="shop.film.stop", description="A film.", measurements={"duration": "frames", "wait": "ms"})
+    application = start(catalogue=Catalogue([declared]))
+    emitted = {
+        "shop.film.stop": {"duration": 1, "wait": 1, "amount": 1},
+        "shop.order.stop": {"duration": 1, "monotonic_time": 1, "amount": 1},
+        "shop.order": {"duration": 1},
+        "actors.crash": {"uptime": 1},
+    }
+
+    def emit() -> None:
+        for name, measurements in emitted.items():
+            runtime.execute(name, measurements)
+
+    with Connection(path_of(application), WAIT_S) as connection:
+        stream = connection.stream("trace", {"event": "*", "limit": 100, "for_s": 30.0}, 30.0)
+        over = in_background(emit)
+        units: dict[str, Any] = {}
+        for reply, _ in stream:
+            units[reply.data["event"]] = reply.data["units"]
+            if units.keys() >= emitted.keys():
+                break
+        over()
+
+    assert {name: units[name] for name in emitted} == {
+        "shop.film.stop": {"duration": "frames", "wait": "ms"},
+        "shop.order.stop": {"duration": "ns", "monotonic_time": "ns"},
+        "shop.order": {},
+        "actors.crash": {"uptime": "ns"},
+    }
 
 
 def in_background(emit: Callable[[], object]) -> Callable[[], None]:

@@ -97,7 +97,7 @@ def test_control_characters_of_a_name_reach_no_terminal(look: Run) -> None:
     assert "workers/export\x1b[31m" in [row["actor"] for row in json_text.data["actors"]]
 
 
-def test_check_says_by_its_code_whether_the_node_is_healthy(node: Node, shell: Run) -> None:
+def test_check_says_by_its_code_whether_the_node_is_healthy(node: Node, shell: Run, home: Home) -> None:
     healthy = shell("status", "--check")
     node.do("attach")
     node.do("emit 1")
@@ -107,6 +107,11 @@ def test_check_says_by_its_code_whether_the_node_is_healthy(node: Node, shell: R
     assert (healthy.code, unhealthy.code, unhealthy.data["healthy"]) == (0, 1, False)
     assert shell("status").code == 0
     assert shell("doctor").code == 1
+    assert [in_bash(home, f"{command} | true").returncode for command in ("status --check", "doctor", "ps")] == [
+        1,
+        1,
+        0,
+    ]
 
 
 def test_unknown_name_is_told_with_what_was_meant(look: Run) -> None:
@@ -310,7 +315,9 @@ def test_stuck_node_is_listed_with_how_stale_it_is(node: Node, shell: Run) -> No
 
     listed, where = shell("ps"), shell("where", "ingest")
     state = shell("state", "ingest", "--timeout", "0.3")
+    traced = shell("trace", "shop.*", "--for", "0.01")
 
+    assert traced.errors.startswith("stale ")
     assert (listed.code, where.code, state.code) == (0, 0, 4)
     assert listed.errors.startswith("stale ")
     assert "stale" not in listed.out
@@ -350,6 +357,14 @@ def test_output_that_cannot_be_written_costs_no_traceback(
     assert done.returncode == code, done
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == bool(told)
+
+
+@pytest.mark.parametrize("command", ["", "top --interval 0.01", "stop ingest"])
+def test_closed_input_costs_no_traceback(node: Node, home: Home, command: str) -> None:
+    done = in_bash(home, f"{command} <&-")
+
+    assert done.returncode == (2 if command.startswith("stop") else 0), done
+    assert "Traceback" not in done.stderr
 
 
 def test_terminal_without_the_letters_gets_plainer_ones(node: Node, home: Home, shell: Run) -> None:
@@ -447,6 +462,11 @@ def test_actors_are_sorted_by_what_a_column_is_called_in_the_table(look: Run) ->
     by_title, by_name = look("ps", "--sort", "UPTIME", "--json"), look("ps", "--sort", "uptime_ns", "--json")
 
     assert [row["actor"] for row in by_title.data["actors"]] == [row["actor"] for row in by_name.data["actors"]]
+
+
+def test_what_actors_are_sorted_by_is_shown(look: Run) -> None:
+    for column, title in {"busy": "BUSY", "dropped": "DROPPED", "kind": "KIND", "rst": "RESTARTS"}.items():
+        assert title in look("ps", "--sort", column).out.splitlines()[0].split()
 
 
 def test_busiest_of_a_window_is_chosen_by_that_window(node: Node, home: Home, shell: Run) -> None:

@@ -143,7 +143,7 @@ def test_top_takes_the_whole_terminal_and_gives_it_back(prompt: Any) -> None:
     prompt.expect("\\[\\?1049h")
     prompt.expect("q quit")
     prompt.send("3")
-    prompt.expect("by carrier")
+    prompt.expect("by CARRIER")
     prompt.send("?")
     prompt.expect("COLUMNS AND KEYS")
     prompt.send("\x1b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -35,7 +36,12 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 def lines_of(screen: Screen) -> list[str]:
     assert isinstance(screen.out, Terminal)
-    return screen.out.getvalue().splitlines()
+    return re.sub(r"\x1b\[[0-9;]*m", "", screen.out.getvalue()).splitlines()
+
+
+def remarks_of(screen: Screen) -> str:
+    assert isinstance(screen.errors, Terminal)
+    return screen.errors.getvalue()
 
 
 @pytest.mark.parametrize("width", [34, 50, 70, 100, None])
@@ -49,10 +55,10 @@ def test_columns_stand_below_each_other_and_no_line_is_too_wide(width: int | Non
 
 
 def test_first_column_stays_when_there_is_no_room_for_all() -> None:
-    title, first, _ = layout(COLUMNS, ROWS, 40)
+    title, first, _ = layout(COLUMNS, ROWS, 28)
 
     assert title.split() == ["ACTOR", "MBOX"]
-    assert first.startswith("telemetry.")
+    assert first.startswith("tele")
     assert "…" in first
     assert first.split()[0].endswith("orders/handler")
 
@@ -60,8 +66,8 @@ def test_first_column_stays_when_there_is_no_room_for_all() -> None:
 def test_widest_columns_give_way_first() -> None:
     columns = [Column("A", how="end"), Column("B", how="end")]
 
-    assert fitting(columns, [["a" * 12, "b" * 60]], 50) == [12, 36]
-    assert fitting(columns, [["a" * 70, "b" * 60]], 50) == [24, 24]
+    assert fitting(columns, [["a" * 12, "b" * 60]], 50).widths == [12, 36]
+    assert fitting(columns, [["a" * 70, "b" * 60]], 50).widths == [24, 24]
 
 
 def test_every_check_and_fix_of_doctor_is_read_whole_in_eighty_columns(screen: Screen) -> None:
@@ -112,3 +118,72 @@ def test_last_lines_of_a_crash_are_no_markers(screen: Screen) -> None:
         'File "shop.py", line 7, in order',
         "raise ValueError(1)",
     ]
+
+
+def actors_of(*names: tuple[str, str]) -> dict[str, Any]:
+    row = {"state": "waiting", "carrier": "thread", "mailbox": 12, "messages_per_s": 417.0, "handled": 11_195}
+    row |= {"failed": 3, "restarts": 2, "uptime_ns": 458_000_000_000}
+    rows = [{**row, "actor": actor, "supervisor": supervisor} for actor, supervisor in names]
+    return {"actors": rows, "matching": len(rows)}
+
+
+def test_all_columns_of_ps_are_shown_in_eighty_columns(screen: Screen) -> None:
+    names = [("telemetry.handlers/ledger/handler", "telemetry.handlers/ledger"), ("ingest", "workers")]
+
+    _views.ps(screen, actors_of(*names))
+
+    title, handler, ingest = lines_of(screen)
+    assert title.split() == ["ACTOR", "STATE", "CARR", "MBOX", "MSG/S", "HNDLD", "FAIL", "RST", "UP", "SUPERV"]
+    assert " ".join(ingest.split()) == "ingest waiting thread 12 417 11,195 3 2 7 m 38 s workers"
+    assert handler.split()[0].endswith("/ledger/handler")
+    assert max(map(cells, lines_of(screen))) <= 80
+    assert remarks_of(screen) == ""
+
+
+def test_last_column_is_left_out_and_said_so_before_names_look_alike(screen: Screen) -> None:
+    handlers = [f"telemetry.handlers/{name}/handler" for name in ("audit-of-orders", "billing-of-orders")]
+
+    _views.ps(screen, actors_of(*((handler, "x" * 20) for handler in handlers)))
+
+    title, first, second = lines_of(screen)
+    assert title.split()[-1] == "UP"
+    assert first.split()[0] != second.split()[0]
+    assert remarks_of(screen) == "no room for SUPERVISOR: shown by a wider terminal, a pipe and --json\n"
+
+
+def test_columns_that_tell_least_are_left_out_first(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+
+    _views.ps(screen, actors_of(("ingest-of-all-orders", "workers")))
+
+    assert lines_of(screen)[0].split() == ["ACTOR", "STATE", "MBOX", "MSG/S", "FAIL", "RST"]
+
+
+def test_tree_keeps_its_branches_and_the_last_failure_in_eighty_columns(screen: Screen) -> None:
+    supervisor = {"strategy": "rest_for_one", "restarts_in_window": 1, "max_restarts": 10, "max_seconds": 60}
+    line = {"state": "waiting", "restarts": 1, "mailbox": 10_000, "last_failure": None}
+    failure = {"reason": "ValueError('no good')", "ago_ns": 1_000_000_000}
+    names = ["demo", "telemetry.handlers", "audit", "handler-of-all-the-orders-there-are"]
+    lines = [{**line, "depth": depth, "actor": name, "supervisor": supervisor} for depth, name in enumerate(names)]
+    lines[-1] |= {"state": "restarting", "last_failure": failure}
+
+    _views.tree(screen, lines)
+
+    *_, last = lines_of(screen)
+    assert last.startswith("      └─ ha…")
+    assert "ValueE" in last.split()[-1]
+    assert max(map(cells, lines_of(screen))) <= 80
+    assert remarks_of(screen) == ""
+
+
+def test_times_of_an_event_are_written_for_people_and_other_numbers_as_they_are(screen: Screen) -> None:
+    event = {"event": "shop.order.stop", "at": 0, "rate": 1.0, "metadata": {"shop": "x"}}
+    measurements = {"duration": 1_500_000, "wait": 2_500, "amount": 1_500_000, "monotonic_time": -1_500}
+    units = {"duration": "ns", "wait": "ms", "amount": "EUR", "monotonic_time": "ns"}
+
+    _views.trace(screen, {**event, "measurements": measurements, "units": units})
+    _views.trace(screen, {**event, "measurements": {"duration": 7}, "metadata": {}})
+
+    first, second = lines_of(screen)
+    assert first.endswith("duration=1.5 ms, wait=2.5 s, amount=1500000, monotonic_time=-1.5 µs | shop=x")
+    assert second.endswith("shop.order.stop  duration=7")

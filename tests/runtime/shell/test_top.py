@@ -210,3 +210,15 @@ def test_no_actor_at_all_is_no_trouble() -> None:
     press(top, "\r", "down", "s", "t")
 
     assert len(top.lines(80, 5)) == 5
+
+
+def test_trouble_and_columns_without_room_are_said_above_and_the_keys_stay_below(top: Top) -> None:
+    labels = [f"telemetry.handlers/{name}/handler" for name in ("audit-of-orders", "billing-of-orders")]
+    top.take(answer(3, *(row(n, label, 1_000_000, supervisor=label) for n, label in enumerate(labels, 1))))
+    left_out = top.lines(80, 10)[0]
+    top.trouble = "no answer within 2 s"
+    first, *_, last = top.lines(80, 10)
+
+    assert left_out.endswith("no room for SUPERVISOR")
+    assert first.startswith("no answer within 2 s")
+    assert last.startswith("q quit")
