@@ -214,6 +214,8 @@ class Actor(Loop):
 
     def _info(self) -> ProcessInfo:
         since_ns = self._busy_since_ns
+        # Read before the age is, or who was held up in between would have worked for longer than it has lived.
+        busy_ns = _scheduler.now_ns() - since_ns if since_ns else 0
         return ProcessInfo(
             id=self._id,
             name=self._name,
@@ -225,7 +227,7 @@ class Actor(Loop):
             restarts=self.restarts,
             started_ns=self._started_ns,
             uptime_ns=monotonic_ns() - self._started_ns,
-            busy_ns=_scheduler.now_ns() - since_ns if since_ns else 0,
+            busy_ns=busy_ns,
         )
 
     def _describe(self) -> dict[str, Any]:

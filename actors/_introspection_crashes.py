@@ -55,12 +55,14 @@ class Incidents:
         self._lock = _native.allocate_lock()
 
     def hear(self, event: Event) -> None:
-        """Take in one of EVENTS."""
-        metadata = event.metadata
+        """Take in one of EVENTS. A restart is counted last: who sees it counted finds it told as well."""
+        if not self._is_told(event):
+            self._tell(event)
         if event.name == REPORT:
-            self._count_restart(metadata)
-        if self._is_told(event):
-            return
+            self._count_restart(event.metadata)
+
+    def _tell(self, event: Event) -> None:
+        metadata = event.metadata
         what, who, reason = _summary(event)
         keys = ("last_message", "event_name", "ancestors")
         incident = Incident(

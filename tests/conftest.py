@@ -36,7 +36,7 @@ hypothesis.settings.load_profile("suite")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-GRACE_S = 5.0
+GRACE_S = 30.0
 """How long what a test has stopped may take to be gone. Only a test that leaks waits this long."""
 
 
@@ -127,11 +127,11 @@ def _nothing_left_over() -> Iterator[None]:
 
     deadline = time.monotonic() + GRACE_S
     while left := _left_over(before):
+        multiprocessing.active_children()  # reaps those that have ended
+        gc.collect()  # a socket that only a reference cycle holds is closed here, with a ResourceWarning that fails too
         if time.monotonic() > deadline:
             _clear_away()
             pytest.fail(f"expected to leave nothing behind, got: {'; '.join(left)}", pytrace=False)
-        multiprocessing.active_children()  # reaps those that have ended
-        gc.collect()  # a socket that only a reference cycle holds is closed here, with a ResourceWarning that fails too
         time.sleep(0.01)
 
 

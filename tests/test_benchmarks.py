@@ -26,7 +26,7 @@ def test_every_benchmark_runs_once_and_reports(tmp_path: Path) -> None:
     report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report)
     for row in report.rows:
         assert f"| {row.what} |" in done.stdout
-        assert row.ratio is None or row.ratio > 0
+        assert row.ratio is None or row.ratio >= 0  # rounded, and beside a peer that a busy machine has held up
     assert len({row.what for row in report.rows}) >= len(BENCHMARKS)
     assert sorted(path.name for path in tmp_path.glob("*.svg")) == [
         f"growth-{name}.svg" for name in ("actors", "events", "handlers", "series")

@@ -21,8 +21,8 @@ kept = []
 release = threading.Event()
 
 def test_thread():
-    thread = threading.Thread(target=release.wait, name="left-behind")
-    thread.start()
+    kept.append(threading.Thread(target=release.wait, name="left-behind"))
+    kept[-1].start()
 
 def test_socket():
     kept.append(socket.create_server(("127.0.0.1", 0)))
@@ -56,6 +56,8 @@ def test_frees_what_the_others_kept():
     for each in kept:
         if isinstance(each, subprocess.Popen):
             each.communicate()
+        elif isinstance(each, threading.Thread):
+            each.join()
         elif hasattr(each, "close"):
             each.close()
 """

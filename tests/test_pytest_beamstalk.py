@@ -101,7 +101,7 @@ def test_that_ends_before_its_handler_fails(shop, go_on, telemetry):
 def test_that_expects_it(shop, go_on, telemetry):
     go_on.set()
     runtime.execute("shop.order")
-    assert telemetry.wait_for("telemetry.handler.failure")[0].metadata["handler_id"] == "fails"
+    assert telemetry.wait_for("telemetry.handler.failure", timeout_s=60)[0].metadata["handler_id"] == "fails"
     assert len(telemetry.failures) == 1
 
 def test_whose_handlers_work(shop, telemetry):
@@ -110,7 +110,7 @@ def test_whose_handlers_work(shop, telemetry):
 def test_that_has_seen_and_forgotten_it(shop, go_on, telemetry):
     go_on.set()
     runtime.execute("shop.order")
-    telemetry.wait_for("telemetry.handler.failure")
+    telemetry.wait_for("telemetry.handler.failure", timeout_s=60)
     telemetry.clear()
     assert telemetry.failures == []
 """,

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from actors import Actor, ActorRef
+from tests.runtime.meeting import PATIENCE_S
 
 
 class Obedient(Actor):
@@ -47,7 +48,7 @@ class Trapping(Obedient):
 
 def notes(ref: ActorRef[Any]) -> list[Any]:
     """Return what an obedient actor has noted, after all that was sent to it so far."""
-    found: list[Any] = ref.ask(lambda actor: list(actor.notes))
+    found: list[Any] = ref.ask(lambda actor: list(actor.notes), timeout=PATIENCE_S)
     return found
 
 

@@ -201,7 +201,7 @@ def test_two_incarnations_at_once_share_no_event(attached: Attached) -> None:
     until(lambda: len(seen) == 99)
     gate.open()
     put(attachment, *range(100, 200))
-    until(lambda: len(seen) == 200)
+    until(lambda: len(seen) == 200 and attachment.mailbox.statistics().pending == 0)
 
     assert sorted(seen) == list(range(200))
     s = attachment.mailbox.statistics()

@@ -8,6 +8,7 @@ import pytest
 from actors import Actor
 from runtime.errors import InvalidValue
 from runtime.testing import fake_clock
+from tests.runtime.meeting import PATIENCE_S
 
 
 class Echo(Actor):
@@ -35,7 +36,7 @@ def test_a_trace_shows_the_next_messages_and_ends_by_itself() -> None:
     echo.ask("four")
 
     assert trace.done
-    first, second, third = trace.wait(5)
+    first, second, third = trace.wait(PATIENCE_S)
     assert (first.message, first.failed) == ("Ask('one')", False)
     assert (second.message, second.failed) == ("Ask('fail')", True)
     assert len(third.message) <= 500
@@ -49,7 +50,7 @@ def test_a_message_that_cannot_be_shown_does_not_hurt_the_actor() -> None:
 
     echo.tell(Hostile())
 
-    assert "repr raised RuntimeError" in trace.wait(5)[0].message
+    assert "repr raised RuntimeError" in trace.wait(PATIENCE_S)[0].message
     assert echo.ask("still here") == "still here"
 
 
@@ -62,7 +63,7 @@ def test_a_trace_ends_when_its_time_is_over() -> None:
         clock.advance(1)
 
         assert trace.done
-        assert trace.wait(5) == []
+        assert trace.wait(PATIENCE_S) == []
 
 
 @pytest.mark.parametrize("bounds", [{"limit": 0}, {"limit": True}, {"for_s": 0}])

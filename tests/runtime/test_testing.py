@@ -10,6 +10,7 @@ import runtime
 from actors import Actor
 from runtime.errors import BeamstalkError, InvalidValue
 from runtime.testing import Capture, capture_events, fake_clock
+from tests.runtime.meeting import PATIENCE_S
 
 
 def test_events_are_captured_in_the_emitter_without_an_application() -> None:
@@ -57,7 +58,7 @@ def test_wait_for_sees_what_another_thread_emits() -> None:
     with capture_events() as captured:
         thread = threading.Thread(target=runtime.execute, args=("shop.order", {"amount": 3}))
         thread.start()
-        (event,) = captured.wait_for("shop.order")
+        (event,) = captured.wait_for("shop.order", timeout_s=PATIENCE_S)
         thread.join()
 
     assert event.measurements == {"amount": 3}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,16 @@ def ask(application: Application, verb: str, **args: Any) -> Any:
         return connection.ask(verb, args)[0].data
 
 
+def crashes(application: Application) -> Any:
+    """What went wrong, without the moments in which a busy machine gave the hub no time."""
+    return [one for one in ask(application, "crashes") if one["what"] != "hub blocked"]
+
+
 def refused(application: Application, verb: str, timeout_s: float = WAIT_S, **args: Any) -> ShellError:
-    with Connection(path_of(application), timeout_s) as connection, pytest.raises(ShellError) as caught:
-        connection.ask(verb, args)
+    """Ask for something that is to be refused. `timeout_s` is the node's; we wait until it has said why."""
+    with Connection(path_of(application), WAIT_S) as connection, pytest.raises(ShellError) as caught:
+        connection._send(verb, args, timeout_s)
+        connection._read(time.monotonic() + WAIT_S)
     return caught.value
 
 

@@ -16,16 +16,19 @@ from runtime.shell._client import NOT_FOUND, TIMEOUT, Connection
 from runtime.shell._screen import Screen
 from runtime.shell._shell import Shell
 from supervisors import Application, ChildSpec, DynamicSupervisor, Supervisor
-from tests.actors.introspection.house import STATUS, WAIT_S, Worker, ask, path_of, refused, say, workers
+from tests.actors.introspection.house import STATUS, WAIT_S, Worker, ask, crashes, path_of, refused, say, workers
 from tests.runtime.meeting import PATIENCE_S, Gate, until
 
 
 def test_status_of_a_fresh_node_is_healthy(start: Callable[..., Application]) -> None:
     application = start(children=[workers()])
+    answers: list[Any] = []
 
-    data = ask(application, "status")
+    # A busy machine may give the hub no time for a moment, and then the node says so.
+    until(lambda: answers.append(ask(application, "status")) or answers[-1]["healthy"])
 
-    assert (data["name"], data["pid"], data["healthy"], data["problems"]) == ("demo", os.getpid(), True, [])
+    data = answers[-1]
+    assert (data["name"], data["pid"], data["problems"]) == ("demo", os.getpid(), [])
     assert data["actors"] == len(ask(application, "ps")["actors"])
     assert data["rss_bytes"] > 1_000_000
     assert data["restarts"] == {"last_minute": 0, "last_hour": 0, "total": 0}
@@ -69,14 +72,19 @@ def test_crash_is_listed_under_the_childs_name_and_restart_is_counted(start: Cal
     until(lambda: whereis("ingest") not in (None, first))
     until(lambda: ask(application, "status")["restarts"]["last_minute"] == 1)
 
-    (crash,) = ask(application, "crashes")
-    line = next(line for line in ask(application, "tree") if line["actor"] == "ingest")
+    until(lambda: crashed_child(application)["restarts"] == 1)
+
+    (crash,) = crashes(application)
+    line = crashed_child(application)
     assert (crash["what"], crash["who"]) == ("crash", "workers/ingest")
     assert "ValueError" in crash["reason"]
     assert "on_receive" in crash["stacktrace"]
-    assert line["restarts"] == 1
     assert "ValueError" in line["last_failure"]["reason"]
     assert ask(application, "info", actor="ingest")["crashes"] == [crash]
+
+
+def crashed_child(application: Application) -> Any:
+    return next(line for line in ask(application, "tree") if line["actor"] == "ingest")
 
 
 def test_secrets_are_masked_in_state_crashes_and_tree(start: Callable[..., Application]) -> None:
@@ -85,7 +93,7 @@ def test_secrets_are_masked_in_state_crashes_and_tree(start: Callable[..., Appli
 
     first.tell("crash")
     first.wait(PATIENCE_S)
-    until(lambda: ask(application, "crashes"))
+    until(lambda: crashes(application))
 
     with Connection(path_of(application), WAIT_S) as connection:
         said = [
@@ -146,8 +154,8 @@ def test_crash_below_a_supervisor_without_a_name_is_listed_under_the_childs_labe
 
     next(ref for ref in processes() if ref.id == first).tell("crash")
     until(lambda: ask(application, "status")["restarts"]["last_minute"] == 1)
-    until(lambda: [one["who"] for one in ask(application, "crashes")] == ["demo/pool/ingest"])
-    until(lambda: ask(application, "info", actor="ingest")["crashes"] == ask(application, "crashes"))
+    until(lambda: [one["who"] for one in crashes(application)] == ["demo/pool/ingest"])
+    until(lambda: ask(application, "info", actor="ingest")["crashes"] == crashes(application))
 
 
 def test_restarts_and_drops_of_a_handler_that_gave_up_are_counted(
@@ -163,11 +171,11 @@ def test_restarts_and_drops_of_a_handler_that_gave_up_are_counted(
     for _ in range(10):
         runtime.execute("shop.order", {"amount": 1})
     until(lambda: ask(application, "handlers")[0]["state"] == "gave_up")
-    until(lambda: "handler gave up" in [one["what"] for one in ask(application, "crashes")])
+    until(lambda: "handler gave up" in [one["what"] for one in crashes(application)])
 
     (handler,) = ask(application, "handlers")
     status = ask(application, "status")
-    told = [(one["what"], one["who"]) for one in ask(application, "crashes")]
+    told = [(one["what"], one["who"]) for one in crashes(application)]
     assert told == [("handler failure", "audit")] * 2 + [("handler gave up", "audit")]
     assert handler["function"].endswith("Failing")
     assert handler["restarts"] == 1
@@ -322,7 +330,7 @@ def test_answers_while_the_hub_is_blocked(start: Callable[..., Application]) -> 
     try:
         whereis("ingest").tell(block)
         assert reached[0].recv(1)
-        until(lambda: ask(application, "status")["hub"]["lag_ns"] > 1_000_000_000)
+        until(lambda: "ingest" in "".join(ask(application, "status")["problems"]))
 
         with Connection(path_of(application), WAIT_S) as connection:
             reply, _ = connection.ask("status", {})

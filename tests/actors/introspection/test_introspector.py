@@ -15,7 +15,7 @@ from actors import introspector, whereis
 from actors.introspector import Introspection
 from runtime.errors import InvalidValue
 from supervisors import Application
-from tests.actors.introspection.house import ask, path_of, workers
+from tests.actors.introspection.house import ask, crashes, path_of, workers
 from tests.runtime.meeting import PATIENCE_S, until
 
 
@@ -107,7 +107,7 @@ def test_killed_introspector_comes_back_with_what_it_knew(start: Callable[..., A
     ingest = whereis("ingest")
     ingest.tell("crash")
     ingest.wait(PATIENCE_S)
-    until(lambda: ask(application, "crashes"))
+    until(lambda: crashes(application))
     first = whereis(introspector.NAME)
 
     first.kill()
@@ -115,7 +115,7 @@ def test_killed_introspector_comes_back_with_what_it_knew(start: Callable[..., A
     until(lambda: whereis(introspector.NAME) not in (None, first))
 
     until(lambda: path_of(application).exists())
-    assert next(one["what"] for one in ask(application, "crashes")) == "crash"
+    assert crashes(application)[0]["what"] == "crash"
 
 
 def test_forked_child_does_not_hold_the_parents_socket(start: Callable[..., Application]) -> None:

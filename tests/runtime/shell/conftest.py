@@ -21,6 +21,10 @@ from tests.runtime.meeting import PATIENCE_S
 ROOT = Path(__file__).parents[3]
 
 
+PATIENT = ("--timeout", str(PATIENCE_S))
+"""What is said to every shell first: that a machine may be busy."""
+
+
 class Home:
     """Where sockets and the history go, and what programs started there see of the world."""
 
@@ -158,13 +162,13 @@ def shell(home: Home) -> Callable[..., Done]:
 
 def _run(home: Home, *arguments: str, input: str = "", cwd: Path = ROOT, program: list[str] | None = None) -> Done:
     done = subprocess.run(
-        [*(program or [sys.executable, "-m", "runtime.shell"]), *arguments],
+        [*(program or [sys.executable, "-m", "runtime.shell"]), *PATIENT, *arguments],
         cwd=cwd,
         env=home.environment,
         input=input,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=2 * PATIENCE_S,
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
@@ -175,6 +179,7 @@ def terminal(home: Home) -> Iterator[Callable[..., Any]]:
     with ExitStack() as stack:
 
         def run(*arguments: str, without: tuple[str, ...] = ()) -> Any:
+            arguments = (*PATIENT, *arguments)
             program = ["-m", "runtime.shell", *arguments]
             if without:
                 # As if these were not installed.

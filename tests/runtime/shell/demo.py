@@ -38,7 +38,7 @@ class Demo(Application):
     def __init__(self, *, control: bool = False) -> None:
         workers = [ChildSpec("ingest", Worker.options(name="ingest").start_link), ChildSpec("export\x1b[31m", Worker)]
         children = [
-            Supervisor.child("workers", workers, name="workers", max_restarts=100),
+            Supervisor.child("workers", workers, name="workers", max_restarts=100, max_seconds=3_600),
             DynamicSupervisor.child("pool", name="pool"),
         ]
         metrics = [counter("shop.order.count", tags=["country"])]

@@ -18,7 +18,7 @@ import pytest
 from runtime.shell.__main__ import main
 from runtime.shell._commands import COMMANDS
 from tests.runtime.meeting import PATIENCE_S, until
-from tests.runtime.shell.conftest import ROOT, Done, Home, Node
+from tests.runtime.shell.conftest import PATIENT, ROOT, Done, Home, Node
 
 Run = Callable[..., Done]
 
@@ -83,7 +83,7 @@ def test_tree_shows_strategy_intensity_and_the_last_failure(node: Node, shell: R
 
     first, second, third = done.out.splitlines()[1:]
     assert "one_for_one" in first
-    assert "1/100 in 5 s" in first
+    assert "1/100 in 1 h" in first
     assert second.startswith("├─ ingest")
     assert "ValueError('no good')" in second
     assert third.startswith("└─ export\\x1b[31m")
@@ -98,13 +98,13 @@ def test_control_characters_of_a_name_reach_no_terminal(look: Run) -> None:
 
 
 def test_check_says_by_its_code_whether_the_node_is_healthy(node: Node, shell: Run, home: Home) -> None:
-    healthy = shell("status", "--check")
+    until(lambda: shell("status", "--check").code == 0)
     node.do("attach")
     node.do("emit 1")
     until(lambda: shell("handlers", "--json").data[0]["state"] == "gave_up")
     unhealthy = shell("status", "--check", "--json")
 
-    assert (healthy.code, unhealthy.code, unhealthy.data["healthy"]) == (0, 1, False)
+    assert (unhealthy.code, unhealthy.data["healthy"]) == (1, False)
     assert shell("status").code == 0
     assert shell("doctor").code == 1
     assert [in_bash(home, f"{command} | true").returncode for command in ("status --check", "doctor", "ps")] == [
@@ -293,7 +293,7 @@ def test_node_that_talks_nonsense_is_told_in_one_sentence(home: Home, shell: Run
         listener.bind(str(path))
         listener.listen()
         process = subprocess.Popen(
-            [sys.executable, "-m", "runtime.shell", "ps", "--connect", str(path)],
+            [sys.executable, "-m", "runtime.shell", *PATIENT, "ps", "--connect", str(path)],
             cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         connection, _ = listener.accept()
@@ -314,26 +314,28 @@ def test_stuck_node_is_listed_with_how_stale_it_is(node: Node, shell: Run) -> No
     until(lambda: shell("ps", "--json").frames[0]["node"]["stale_ns"] > 0)
 
     listed, where = shell("ps"), shell("where", "ingest")
-    state = shell("state", "ingest", "--timeout", "0.3")
     traced = shell("trace", "shop.*", "--for", "0.01")
+    late = [shell("state", "ingest", "--timeout", "0.3")]
+    # The shell has half a second of patience beyond that; on a busy machine, the node's reason may come later.
+    until(lambda: "no answer from" not in late[-1].errors or late.append(shell("state", "ingest", "--timeout", "0.3")))
 
     assert traced.errors.startswith("stale ")
-    assert (listed.code, where.code, state.code) == (0, 0, 4)
+    assert (listed.code, where.code, *{state.code for state in late}) == (0, 0, 4)
     assert listed.errors.startswith("stale ")
     assert "stale" not in listed.out
     assert "time.sleep(600)" in where.out
-    assert "the hub has been blocked" in state.errors
+    assert "the hub has been blocked" in late[-1].errors
 
 
 def in_bash(home: Home, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the shell with what bash does to its streams."""
     return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {sys.executable} -m runtime.shell {command}"],
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m runtime.shell {' '.join(PATIENT)} {command}"],
         cwd=ROOT,
         env=home.environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=2 * PATIENCE_S,
     )
 
 
@@ -377,7 +379,7 @@ def test_terminal_without_the_letters_gets_plainer_ones(node: Node, home: Home, 
 
 
 def test_interrupt_ends_a_trace_with_130(node: Node, home: Home) -> None:
-    command = [sys.executable, "-m", "runtime.shell", "trace", "shop.*", "--json"]
+    command = [sys.executable, "-m", "runtime.shell", *PATIENT, "trace", "shop.*", "--json"]
     with subprocess.Popen(
         command, cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -474,7 +476,7 @@ def test_busiest_of_a_window_is_chosen_by_that_window(node: Node, home: Home, sh
     arguments = ["ps", "--sort", "msg/s", "-r", "-n", "1", "--json"]
     until(lambda: shell(*arguments).data["actors"][0]["actor"] == "telemetry.aggregator")
 
-    command = [sys.executable, "-m", "runtime.shell", *arguments, "--window", "0.5"]
+    command = [sys.executable, "-m", "runtime.shell", *PATIENT, *arguments, "--window", "0.5"]
     with subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             node.do("work")
@@ -537,7 +539,7 @@ def test_commands_may_come_from_a_pipe(node: Node, shell: Run) -> None:
 
 
 def test_reference_application_is_looked_into(home: Home, shell: Run) -> None:
-    command = [sys.executable, "-m", "app", "--samples", "50", "--rate", "20", "--train", "0", "--json"]
+    command = [sys.executable, "-m", "app", "--samples", "all", "--rate", "20", "--train", "0", "--json"]
     with subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=subprocess.DEVNULL) as process:
         try:
             until(lambda: home.sockets.exists() and shell("status").code == 0)
