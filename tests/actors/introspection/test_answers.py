@@ -116,7 +116,7 @@ def test_actor_is_found_by_id_label_and_last_part_of_its_label(start: Callable[.
 def test_actor_with_a_name_is_found_by_whose_child_it_is_too(start: Callable[..., Application]) -> None:
     application = start(children=[workers()])
     whereis("ingest").tell("crash")
-    until(lambda: ask(application, "crashes"))
+    until(lambda: ask(application, "status")["restarts"]["total"])
 
     (crash,) = ask(application, "crashes")
     found = ask(application, "info", actor=crash["who"])
