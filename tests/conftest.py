@@ -36,7 +36,7 @@ hypothesis.settings.load_profile("suite")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-GRACE_S = 5.0
+GRACE_S = 30.0
 """How long what a test has stopped may take to be gone. Only a test that leaks waits this long."""
 
 
