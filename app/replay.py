@@ -103,6 +103,7 @@ class Replay:
     def run(self) -> None:
         """Label everything, or until the end has come. Blocks."""
         started_s = time.monotonic()
+        self.end.begin()
         try:
             self._label_all()
         finally:
@@ -202,7 +203,9 @@ class Replay:
 
 
 class End:
-    """When a run has to end: after `duration_s` seconds (None: never), or once it is told to. Any thread may tell.
+    """When a run has to end: `duration_s` seconds (None: never) after it began, or once it is told to.
+
+    It begins with the object, and anew with `begin`. Any thread may tell.
 
     >>> end = End()
     >>> end.has_come()
@@ -214,7 +217,12 @@ class End:
 
     def __init__(self, duration_s: float | None = None) -> None:
         self._told = threading.Event()
-        self._deadline_s = math.inf if duration_s is None else time.monotonic() + duration_s
+        self._duration_s = math.inf if duration_s is None else duration_s
+        self.begin()
+
+    def begin(self) -> None:
+        """Count the duration from now on."""
+        self._deadline_s = time.monotonic() + self._duration_s
 
     def tell(self) -> None:
         """Let the end come now."""

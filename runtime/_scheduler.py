@@ -190,8 +190,9 @@ class Scheduler:
     def wait_quiet(self, timeout_s: float = 30.0) -> bool:
         """Wait (from a foreign thread) until nothing is ready to run on the hub."""
         waiting = ThreadWaiter()
-        self._quiet_waiters.append(waiting)
-        self.post(_nothing)
+        # Enlisted on the hub, behind all that was ready before: a hub that has just found nothing to do, and has not
+        # told so yet, must not take this one for somebody who asked before it looked.
+        self.post(lambda: self._quiet_waiters.append(waiting))
         return waiting.wait(timeout_s)
 
     def _settle(self) -> None:

@@ -7,6 +7,7 @@ from app.accounts import Account, accounts, restarts, settle, total
 from runtime._mailbox import Mailbox
 from runtime.metrics import counter
 from supervisors import Application
+from tests.runtime.meeting import PATIENCE_S
 
 ACCOUNT = Account(listener="a", emitted=10, handled=4, failed=1, dropped=2, discarded=0, waiting=3)
 
@@ -44,7 +45,7 @@ def test_handlers_and_the_aggregator_account_for_what_was_emitted() -> None:
         for _ in range(3):
             runtime.execute("shop.order", {}, {})
         runtime.execute("shop.refund", {}, {})
-        application.drain()
+        application.drain(PATIENCE_S)
         restarted = restarts(application.supervisor)
     found = {one.listener: one for one in accounts([aggregator], gave_up={"bad"})}
     for handler_id in ("good", "bad"):
@@ -75,7 +76,7 @@ def test_who_has_ended_settles_nothing() -> None:
     sleeper = Actor.options(mailbox=Mailbox(lazy=100)).start()
     sleeper.tell("unread")
     sleeper.kill()
-    sleeper.wait(5)
+    sleeper.wait(PATIENCE_S)
 
     assert not settle(sleeper)
 

@@ -16,6 +16,7 @@ from app.replay import open_platform
 from runtime.testing import Capture
 from supervisors import SupervisorRef
 from tests.app.conftest import SCHEMA
+from tests.runtime.meeting import PATIENCE_S
 
 OWNER = Identity("owner", "t1")
 ADA = Identity("ada", "t1")
@@ -66,8 +67,8 @@ def test_the_pollers_sweep_and_count(anvil: Anvil, emitted: Capture) -> None:
     queue = new_queue(anvil, assignment_timeout_s=0.001)
     assert not isinstance(queue.dispatch("ada", start=True), Refused)
 
-    timed_out, *_ = emitted.wait_for("anvil.assignment.timed_out")
-    active, *_ = emitted.wait_for("anvil.queue.active_labelers")
+    timed_out, *_ = emitted.wait_for("anvil.assignment.timed_out", timeout_s=PATIENCE_S)
+    active, *_ = emitted.wait_for("anvil.queue.active_labelers", timeout_s=PATIENCE_S)
 
     assert timed_out.measurements == {"count": 1}
     assert active.metadata == {"queue_id": "q1"}
@@ -96,7 +97,7 @@ def test_what_happens_on_the_platform_reaches_statsd(anvil: Anvil, listener: Sta
     anvil.stop()
 
     assert isinstance(outcome, Accepted)
-    received = listener.wait_for_packets(anvil.statsd.statistics().datagrams)
+    received = listener.wait_for_packets(anvil.statsd.statistics().datagrams, PATIENCE_S)
     assert received.bad_lines == 0
     assert received.counters == {"anvil.queue.created.count": 1.0, "anvil.label.submit.count": 1.0}
 

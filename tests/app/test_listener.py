@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.listener import Received, StatsdListener
+from tests.runtime.meeting import PATIENCE_S
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def client() -> Iterator[socket.socket]:
 def test_counters_are_added_up_with_their_rate(client: socket.socket, line: str, counted: float) -> None:
     with StatsdListener() as listener:
         client.sendto(line.encode(), listener.address)
-        received = listener.wait_for_packets(1)
+        received = listener.wait_for_packets(1, PATIENCE_S)
 
     assert received.bad_lines == 0
     assert list(received.counters.values()) == [pytest.approx(counted)]
@@ -39,7 +40,7 @@ def test_counters_are_added_up_with_their_rate(client: socket.socket, line: str,
 def test_other_kinds_of_lines_are_understood(client: socket.socket, line: str) -> None:
     with StatsdListener() as listener:
         client.sendto(line.encode(), listener.address)
-        received = listener.wait_for_packets(1)
+        received = listener.wait_for_packets(1, PATIENCE_S)
 
     assert (received.lines, received.bad_lines, received.counters) == (1, 0, {})
 
@@ -48,7 +49,7 @@ def test_other_kinds_of_lines_are_understood(client: socket.socket, line: str) -
 def test_a_line_that_is_not_statsd_is_counted_as_such(client: socket.socket, line: str) -> None:
     with StatsdListener() as listener:
         client.sendto(line.encode() or b"\n", listener.address)
-        received = listener.wait_for_packets(1)
+        received = listener.wait_for_packets(1, PATIENCE_S)
 
     assert received.packets == 1
     assert received.bad_lines >= 1
@@ -57,7 +58,7 @@ def test_a_line_that_is_not_statsd_is_counted_as_such(client: socket.socket, lin
 def test_lines_of_one_datagram_are_told_apart(client: socket.socket) -> None:
     with StatsdListener() as listener:
         client.sendto(b"a:1|c\na:2|c\nb:1|g", listener.address)
-        received = listener.wait_for_packets(1)
+        received = listener.wait_for_packets(1, PATIENCE_S)
 
     assert received == Received(packets=1, lines=3, bad_lines=0, counters={"a": 3.0})
 
@@ -80,6 +81,6 @@ def test_a_summary_is_given_only_when_something_came(client: socket.socket) -> N
 
     with StatsdListener(on_summary, every_s=0.01) as listener:
         client.sendto(b"a:1|c", listener.address)
-        assert told.wait(5)
+        assert told.wait(PATIENCE_S)
 
     assert [summary.packets for summary in summaries] == [1]

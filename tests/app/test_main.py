@@ -19,7 +19,7 @@ import pytest
 from app.labeling.export import read_manifest
 from app.labeling.metrics import METRICS
 from app.training.outputs import CustomLossOutput
-from tests.runtime.meeting import until
+from tests.runtime.meeting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(
@@ -65,7 +65,7 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 def run(*arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
     with start(*arguments, **options) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=2 * PATIENCE_S)
     assert process.returncode == code, err
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
@@ -208,7 +208,7 @@ def test_what_is_forwarded_arrives_at_the_endpoint_beside(tmp_path: Path) -> Non
 
         summary = summary_of(*SMALL, "--config", str(config))
         endpoint.send_signal(signal.SIGINT)
-        out, err = endpoint.communicate(timeout=60)
+        out, err = endpoint.communicate(timeout=PATIENCE_S)
 
     received = msgspec.json.decode(out.splitlines()[-1])
     foundation, aitrace = sorted(summary["forwarded"], key=lambda one: one["reporter"], reverse=True)
@@ -253,7 +253,7 @@ def test_an_endpoint_that_asks_for_a_token_gets_it_and_nobody_else_sees_it(
         # Two seconds, so that the first batch goes out long before the end.
         done = run(*SMALL, "--rate", "150", "--config", str(config), "--log", str(log), env=environ)
         endpoint.send_signal(signal.SIGINT)
-        out, err = endpoint.communicate(timeout=60)
+        out, err = endpoint.communicate(timeout=PATIENCE_S)
 
     received, summary = msgspec.json.decode(out.splitlines()[-1]), msgspec.json.decode(done.stdout)
     lineage, metrics = summary["forwarded"]
@@ -304,9 +304,10 @@ def test_a_port_that_is_taken_is_one_sentence_and_1(tmp_path: Path) -> None:
 def test_a_refusing_endpoint_costs_nothing_and_is_told() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
+        taken.connect(("127.0.0.1", 9))  # so that the system refuses what anybody else sends there
         port = taken.getsockname()[1]
 
-    summary = summary_of("--statsd", f"127.0.0.1:{port}", *SMALL)
+        summary = summary_of("--statsd", f"127.0.0.1:{port}", *SMALL)
 
     assert summary["adds_up"] is True
     assert summary["labels"]["submitted"] == LABELS
@@ -316,7 +317,7 @@ def test_a_refusing_endpoint_costs_nothing_and_is_told() -> None:
 
 
 def test_a_duration_ends_the_labelling_and_the_sums_still_add_up() -> None:
-    summary = summary_of("--samples", "all", "--rate", "200", "--duration", "0.5", "--train", "0", "--json")
+    summary = summary_of("--samples", "all", "--rate", "200", "--duration", "1", "--train", "0", "--json")
 
     assert summary["adds_up"] is True
     assert 0 < summary["labels"]["submitted"] < 1000
@@ -329,7 +330,7 @@ def test_an_interrupt_ends_the_labelling_with_a_summary_and_130(server: Server, 
     with process:
         server.socket.recv(65_536)  # under way
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE_S)
 
     summary = msgspec.json.decode(out)
     accounts_of(summary)
@@ -345,11 +346,11 @@ def test_a_second_interrupt_ends_the_run_without_a_traceback(server: Server, tmp
         server.socket.recv(65_536)
         process.send_signal(signal.SIGINT)
         # Once the last file is there, the handlers are drained, which the sleeper makes as long as it may be.
-        deadline_s = time.monotonic() + 30
+        deadline_s = time.monotonic() + PATIENCE_S
         while not (tmp_path / "labels.jsonl.manifest.json").exists() and time.monotonic() < deadline_s:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE_S)
 
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
@@ -370,7 +371,7 @@ def test_a_live_summary_of_what_arrives_is_printed_meanwhile() -> None:
         assert process.stdout is not None
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_S)
 
     assert re.fullmatch(
         r"statsd     [\d,]+ lines in [\d,]+ packets so far; anvil\.label\.submit\.count [\d,]+\n", first
@@ -394,7 +395,7 @@ def test_a_reader_who_has_gone_ends_the_run_quietly() -> None:
     os.close(reader)
     with start("--samples", "5", "--rate", "max", "--train", "0", stdout=writer) as process:
         os.close(writer)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE_S)
 
     assert (process.returncode, err) == (1, "")
 
@@ -499,7 +500,7 @@ def test_training_alone_is_interrupted_after_a_step_and_says_what_it_has() -> No
         assert process.stdout is not None
         process.stdout.readline()  # it comes at once, also into a pipe
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE_S)
 
     assert (process.returncode, err) == (130, "")
     told, *rest = out.splitlines()[-3:]
@@ -524,7 +525,7 @@ def test_interrupted_training_after_the_labelling_still_concludes(tmp_path: Path
     with start(*arguments) as process:
         until(lambda: log.exists() and "regularizer_total" in log.read_text())
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE_S)
 
     assert (process.returncode, err) == (130, "")
     summary = msgspec.json.decode(out)

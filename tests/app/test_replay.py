@@ -13,6 +13,7 @@ from app.labeling.lexicon import Token
 from app.labeling.storage import Storage
 from app.replay import TIMEOUT_S, End, Pace, Replay, open_platform
 from runtime.testing import Capture
+from tests.runtime.meeting import PATIENCE_S
 
 NewReplay = Callable[..., Replay]
 
@@ -135,7 +136,7 @@ def test_a_slow_pace_makes_nobody_too_late(emitted: Capture, new_replay: NewRepl
     run = new_replay(lexicon.load(1), rate=0.1 / TIMEOUT_S)  # ten timeouts between two labels
     with ThreadPoolExecutor(max_workers=1) as pool:
         running = pool.submit(run.run)
-        emitted.wait_for("anvil.label.submit.stop")
+        emitted.wait_for("anvil.label.submit.stop", timeout_s=PATIENCE_S)
         run.end.tell()
         running.result(timeout=60)
 
@@ -149,6 +150,16 @@ def test_an_end_comes_after_its_duration() -> None:
     end.sleep(60)
 
     assert end.has_come()
+
+
+def test_a_duration_is_that_of_the_labelling_and_not_of_what_came_before(new_replay: NewReplay) -> None:
+    end = End(duration_s=3600)
+    run = new_replay(lexicon.load(1), end=end)
+    end._deadline_s = 0.0  # an hour has passed until everything was ready
+
+    run.run()
+
+    assert run.counts.submitted == 10
 
 
 class Time:

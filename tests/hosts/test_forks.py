@@ -9,7 +9,7 @@ import pytest
 from tests.hosts import test_hosts
 
 CHILDREN = 25
-run = partial(test_hosts.run, patience_s=120)
+run = partial(test_hosts.run, patience_s=300)
 
 
 @pytest.mark.parametrize("policy", ["stop", "restart"])

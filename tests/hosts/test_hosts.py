@@ -16,7 +16,8 @@ from tests.hosts.checks import EACH, EMITTERS, FORKS_WITH_THREADS
 from tests.hosts.served import served
 from tests.hosts.suite import ROOT
 
-PATIENCE_S = 60
+PATIENCE_S = 120
+"""For whole programs."""
 HANDLED = 3 * EMITTERS * EACH
 
 

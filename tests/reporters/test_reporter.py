@@ -17,6 +17,7 @@ from reporters._reporter import Flush, Kept, Reporter
 from runtime.metrics import counter
 from supervisors import Application
 from supervisors.child_spec import ChildSpec
+from tests.runtime.meeting import PATIENCE_S
 
 
 class Faulty(Reporter):
@@ -120,7 +121,7 @@ def test_a_killed_aggregator_costs_no_reporter_anything() -> None:
         runtime.execute("shop.order")
         aggregator = whereis("telemetry.aggregator")
         aggregator.kill()
-        aggregator.wait(5)
+        aggregator.wait(PATIENCE_S)
         runtime.execute("shop.order")
 
     assert shop.kept.waiting_points == 0

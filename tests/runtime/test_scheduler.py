@@ -21,7 +21,7 @@ from runtime._waiting import waiter
 from runtime._watchdog import BLOCKED, BLOCKED_NS
 from runtime.clock import FakeClock
 from runtime.errors import BeamstalkError
-from tests.runtime.meeting import PATIENCE_S, Gate, Hold, in_threads, until
+from tests.runtime.meeting import PATIENCE_S, Answer, Gate, Hold, in_threads, until
 
 
 class Task:
@@ -314,6 +314,38 @@ def test_a_fake_clock_holds_the_timers_until_it_is_advanced_and_waits_for_what_t
     clock.advance(60)
 
     assert happened == ["timer", "what it started"]
+
+
+class Preempted(Scheduler):
+    """One whose thread has to wait for the processor just before it says that nothing is ready, and just after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = Hold(), Hold()
+
+    def _tell_quiet(self) -> None:
+        self.before.wait()
+        has_told = len(self._quiet_waiters) > 0
+        super()._tell_quiet()
+        if has_told:
+            self.after.wait()
+
+
+def test_who_waits_for_quiet_is_not_told_by_a_hub_that_looked_before_there_was_work() -> None:
+    scheduler = Preempted()
+    scheduler.start()
+    until(lambda: scheduler._parked)
+    ran: list[str] = []
+
+    scheduler.post(lambda: ran.append("work"))
+    quiet = Answer(scheduler.wait_quiet)
+    until(lambda: len(scheduler._ready) == 2)
+    scheduler.before.release()
+    told, ran_by_then = quiet.get(), list(ran)
+    scheduler.after.release()
+
+    assert (told, ran_by_then) == (True, ["work"])
+    assert scheduler.stop(PATIENCE_S)
 
 
 def test_a_green_wait_has_its_time_by_the_fake_clock() -> None:

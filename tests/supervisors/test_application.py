@@ -287,6 +287,7 @@ def test_a_handler_that_never_returns_does_not_keep_the_application_from_stoppin
     for n in range(10):
         runtime.execute("work.done", {"n": n})
     gate.wait_reached()
+    until(lambda: len(seen) == 10)
 
     stopped_in_order = application.stop()
 
@@ -338,6 +339,11 @@ def crashing(name: str) -> ChildSpec:
     return ChildSpec(name, Obedient.options(name=name).start_link)
 
 
+def doomed(on_exit: Callable[[Any], None]) -> Application:
+    """An application that grants its only child so few restarts in so long a time that no machine is too slow."""
+    return Application("test", children=[crashing("victim")], max_restarts=3, max_seconds=3600, on_exit=on_exit)
+
+
 def test_the_host_is_told_when_the_tree_gives_up_and_its_process_goes_on() -> None:
     told: list[Any] = []
     done = threading.Event()
@@ -347,7 +353,7 @@ def test_the_host_is_told_when_the_tree_gives_up_and_its_process_goes_on() -> No
         told.append((reason, threading.get_ident(), applications[0].is_running))
         done.set()
 
-    application = Application("test", children=[crashing("victim")], on_exit=on_exit)
+    application = doomed(on_exit)
     applications.append(application)
     runtime.attach("log", "work.done", print)
     application.start()
@@ -372,7 +378,7 @@ def test_on_exit_may_start_the_application_again() -> None:
         application.start()
         again.set()
 
-    application = Application("test", children=[crashing("victim")], on_exit=on_exit)
+    application = doomed(on_exit)
     application.start()
 
     exhaust(application, "victim")
@@ -390,7 +396,7 @@ def test_an_on_exit_that_raises_hurts_nobody(error: BaseException, capfd: pytest
         called.set()
         raise error
 
-    application = Application("test", children=[crashing("victim")], on_exit=on_exit).start()
+    application = doomed(on_exit).start()
 
     exhaust(application, "victim")
 

@@ -12,6 +12,7 @@ import tenacity
 from actors import Actor
 from runtime.errors import InvalidValue, NotFound, StartError
 from supervisors import ChildCounts, ChildSpec, DynamicSupervisor, MaxChildren
+from tests.runtime.meeting import PATIENCE_S
 from tests.supervisors.house import Crash, House, Run, Stubborn, Worker, standing
 
 NORMAL = ["normal", "shutdown", ("shutdown", "why")]
@@ -292,7 +293,7 @@ def test_children_with_the_same_shutdown_share_one_deadline(house: House, run: R
     assert before == [True] * 5
     assert after_three_seconds == [False] * 3 + [True] * 2
     assert [ref.exit_reason for ref in slow + slower] == ["killed"] * 5
-    assert stopping.get(timeout=5) is True
+    assert stopping.get(timeout=PATIENCE_S) is True
 
 
 def test_children_with_brutal_kill_are_killed_at_once(house: House, run: Run) -> None:

@@ -10,6 +10,7 @@ import pytest
 from actors import IGNORE, Actor, ActorRef
 from runtime.errors import AlreadyStarted, Exit, InvalidValue, StartError
 from supervisors import ChildSpec, Supervisor
+from tests.runtime.meeting import PATIENCE_S
 from tests.supervisors.house import Crash, House, Run, Stubborn, Worker, child, standing
 
 
@@ -194,7 +195,7 @@ def test_a_child_gets_shutdown_and_its_time_and_is_killed_then(house: House, run
 
     assert alive_before
     assert ref.exit_reason == "killed"
-    assert stopping.get(timeout=5) is True
+    assert stopping.get(timeout=PATIENCE_S) is True
 
 
 def test_a_child_with_infinity_is_waited_for(house: House, run: Run) -> None:
@@ -206,7 +207,7 @@ def test_a_child_with_infinity_is_waited_for(house: House, run: Run) -> None:
 
     assert (ref.is_alive(), supervisor.is_alive()) == (True, True)
     ref.kill()
-    assert stopping.get(timeout=5) is True
+    assert stopping.get(timeout=PATIENCE_S) is True
 
 
 def test_brutal_kill_kills_at_once(house: House, run: Run) -> None:

@@ -380,10 +380,10 @@ def test_pause_between_polls_is_what_the_service_asks_for(
 def test_no_pause_is_longer_than_what_is_left(queued: Service, client: TrainingClient, pauses: list[float]) -> None:
     queued.answers[POLL] = [pending(retry_after_ms=60_000), completed(None)]
 
-    client.run("/forward", {}, timeout_s=5.0)
+    client.run("/forward", {}, timeout_s=50.0)
 
     assert len(pauses) == 1
-    assert pauses[0] <= 5.0
+    assert pauses[0] <= 50.0
 
 
 def test_poll_that_fails_for_a_moment_is_retried(queued: Service, client: TrainingClient, captured: Captured) -> None:

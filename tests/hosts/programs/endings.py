@@ -90,7 +90,7 @@ if how == "interrupted in start":
     except KeyboardInterrupt:
         # As if it had never been started: the next one starts.
         with application.running():
-            assert whereis("echo").ask(1)
+            assert whereis("echo").ask(1, timeout=30)
         say(done=True)
     sys.exit(0)
 

@@ -39,8 +39,8 @@ if pid == 0:
     else:
         assert application.is_running
         until(lambda: seen == [1, 2])
-    assert whereis("echo").ask(7)[0] == 7
-    assert application.stop()
+    assert whereis("echo").ask(7, timeout=30)[0] == 7
+    assert application.stop(30)
     runtime.detach("note")
     say(child=True, **service(in_threads))
     os._exit(0)
@@ -50,7 +50,7 @@ assert status == 0, status
 runtime.execute(EVENT, {}, {"n": 4})
 until(lambda: seen == [1, 4])
 assert whereis("echo") is parents_echo
-assert parents_echo.ask(7)[0] == 7
-assert application.stop()
+assert parents_echo.ask(7, timeout=30)[0] == 7
+assert application.stop(30)
 runtime.detach("note")
 say(child=False, **service(in_threads))

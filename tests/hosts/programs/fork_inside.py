@@ -24,9 +24,9 @@ def live() -> None:
     runtime.execute(EVENT, {"n": 1})
     until(lambda: 1 in seen)
     ref = Echo.start()
-    assert ref.ask(3)[0] == 3
+    assert ref.ask(3, timeout=30)[0] == 3
     ref.stop()
-    assert application.stop()
+    assert application.stop(30)
 
 
 def fork(*event: object) -> None:
@@ -52,4 +52,4 @@ runtime.execute("host.fork")
 assert done.wait(60)
 runtime.execute(EVENT, {"n": 2})
 until(lambda: seen == [2])
-assert application.stop()
+assert application.stop(30)

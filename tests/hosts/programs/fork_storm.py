@@ -45,7 +45,7 @@ def churn(number: int) -> None:
         n += 1
         runtime.attach(f"churn-{number}-{n}", EVENT, note)
         ref = Echo.start()
-        ref.ask(1)
+        ref.ask(1, timeout=30)
         ref.stop()
         runtime.detach(f"churn-{number}-{n}")
 
@@ -63,9 +63,9 @@ def live() -> None:
         runtime.execute(EVENT, {"n": n})
     until(lambda: seen.count(7) >= 2)
     ref = Echo.start()
-    assert ref.ask(3)[0] == 3
+    assert ref.ask(3, timeout=30)[0] == 3
     ref.stop()
-    assert application.stop()
+    assert application.stop(30)
     assert processes() == []
 
 

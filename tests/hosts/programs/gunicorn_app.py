@@ -20,7 +20,7 @@ def application(environ: dict[str, object], start_response: object) -> list[byte
     until(lambda: os.getpid() in seen)
     found = {
         "worker": os.getpid() != master,
-        "echo": whereis("echo").ask(7, timeout=10)[0],
+        "echo": whereis("echo").ask(7, timeout=30)[0],
         "handled": accounts("note").handled,
         "only_ours": set(seen) == {os.getpid()},
     }

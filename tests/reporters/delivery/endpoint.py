@@ -178,8 +178,10 @@ def endpoint(*behaviours: Behaviour, **options: Any) -> Iterator[Endpoint]:
         one.close()
 
 
-def closed_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """Hold a port that nobody listens on, so that nobody else gets it meanwhile; a server of the test's own may."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

@@ -80,7 +80,8 @@ def test_every_answer_and_non_answer_is_decided(behaviour: Behaviour, verdict: V
 
 
 def test_a_refused_connection_is_tried_again() -> None:
-    got = HttpTransport(f"http://127.0.0.1:{closed_port()}/").send(BODY, "batch")
+    with closed_port() as port:
+        got = HttpTransport(f"http://127.0.0.1:{port}/").send(BODY, "batch")
 
     assert got.verdict is Verdict.RETRY
     assert got.reason.startswith("ConnectionRefusedError")

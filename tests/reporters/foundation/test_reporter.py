@@ -21,7 +21,7 @@ from runtime.errors import InvalidValue, NotCommitted
 from runtime.testing import capture_events
 from supervisors import Application
 from tests.reporters.delivery.endpoint import Endpoint, answer, closed_port, endpoint, silence
-from tests.runtime.meeting import until
+from tests.runtime.meeting import PATIENCE_S, until
 
 AT_ONCE = {
     "batching": Batching(max_rows=500, max_age_s=0.01),
@@ -31,8 +31,14 @@ AT_ONCE = {
 
 @pytest.fixture
 def foundation(tmp_path: Path) -> Callable[..., Foundation]:
-    """Declare a reporter with a spool of its own and no patience."""
-    return lambda url, **options: Foundation(url, **{"spool": tmp_path / "spool", **AT_ONCE, **options})
+    """Declare a reporter with a spool of its own, which tries again at once and takes the time to stop in order."""
+    own = {"spool": tmp_path / "spool", "drain_s": PATIENCE_S, **AT_ONCE}
+    return lambda url, **options: Foundation(url, **{**own, **options})
+
+
+def shop(declared: Foundation, **options: Any) -> Application:
+    """An application that gives its reporter the time to stop in order, also where the disk is slow."""
+    return Application("shop", children=[declared], **{"drain_s": 2 * PATIENCE_S, **options})
 
 
 def submit(number: int) -> None:
@@ -60,7 +66,7 @@ def test_events_arrive_as_valid_batches_and_are_emitted_in_this_process_too(
 ) -> None:
     with endpoint() as there, capture_events("foundation.metric") as captured:
         declared = foundation(there.url, headers={"Authorization": "Bearer 0123"})
-        with Application("shop", children=[declared]).running():
+        with shop(declared).running():
             for number in range(20):
                 submit(number)
             runtime.execute("anvil.agreement.low_score", {"value": 0.38}, {"dimension": "novelty", "sample_id": "s1"})
@@ -86,7 +92,7 @@ def test_events_arrive_as_valid_batches_and_are_emitted_in_this_process_too(
 def test_everything_is_accounted_for(foundation: Callable[..., Foundation]) -> None:
     with endpoint() as there:
         declared = foundation(there.url)
-        with Application("shop", children=[declared]).running():
+        with shop(declared).running():
             for number in range(500):
                 submit(number)
             runtime.execute("anvil.agreement.low_score", {"value": "not a number"}, {})
@@ -103,14 +109,13 @@ def test_everything_is_accounted_for(foundation: Callable[..., Foundation]) -> N
 def test_what_was_emitted_before_a_stop_is_kept_when_the_endpoint_is_down_and_arrives_next_time(
     foundation: Callable[..., Foundation],
 ) -> None:
-    first = foundation(f"http://127.0.0.1:{closed_port()}/")
-    with Application("shop", children=[first]).running():
+    with closed_port() as port, shop(first := foundation(f"http://127.0.0.1:{port}/")).running():
         for number in range(100):
             submit(number)
     assert spool_of(first).stored == 100
 
     with endpoint() as there:
-        with Application("shop", children=[foundation(there.url)]).running():
+        with shop(foundation(there.url)).running():
             until(lambda: len(events(there)) == 100)
 
     assert len({event.id for event in events(there)}) == 100
@@ -118,7 +123,7 @@ def test_what_was_emitted_before_a_stop_is_kept_when_the_endpoint_is_down_and_ar
 
 def test_stopping_takes_no_longer_than_the_drain_when_the_endpoint_hangs(foundation: Callable[..., Foundation]) -> None:
     with endpoint(silence) as there:
-        declared = foundation(there.url, timeout_s=300)
+        declared = foundation(there.url, timeout_s=300, drain_s=1.5)
         application = Application("shop", children=[declared]).start()
         submit(1)
         there.wait_for(lambda seen: seen.requests)
@@ -131,7 +136,7 @@ def test_stopping_takes_no_longer_than_the_drain_when_the_endpoint_hangs(foundat
 def test_a_reporter_that_is_killed_goes_on_where_it_was(foundation: Callable[..., Foundation]) -> None:
     with endpoint() as there:
         declared = foundation(there.url)
-        with Application("shop", children=[declared]).running():
+        with shop(declared).running():
             submit(1)
             first = whereis("foundation")
             first.kill()
@@ -144,8 +149,7 @@ def test_a_reporter_that_is_killed_goes_on_where_it_was(foundation: Callable[...
 
 
 def test_a_commit_returns_when_the_event_is_on_disk(foundation: Callable[..., Foundation], tmp_path: Path) -> None:
-    declared = foundation(f"http://127.0.0.1:{closed_port()}/")
-    with Application("shop", children=[declared]).running():
+    with closed_port() as port, shop(declared := foundation(f"http://127.0.0.1:{port}/")).running():
         for number in range(10):
             runtime.commit("anvil.agreement.low_score", {"value": 0.1 * number}, {"dimension": "novelty"})
 
@@ -155,8 +159,8 @@ def test_a_commit_returns_when_the_event_is_on_disk(foundation: Callable[..., Fo
 
 
 def test_a_commit_that_cannot_be_kept_is_an_error_with_the_reason(foundation: Callable[..., Foundation]) -> None:
-    declared = foundation(f"http://127.0.0.1:{closed_port()}/", bounds=RecordClass("any", max_rows=1))
-    with Application("shop", children=[declared]).running():
+    one_row = RecordClass("any", max_rows=1)
+    with closed_port() as port, shop(foundation(f"http://127.0.0.1:{port}/", bounds=one_row)).running():
         runtime.commit("anvil.agreement.low_score", {"value": 0.1}, {})
         with pytest.raises(NotCommitted, match="full_rows"):
             runtime.commit("anvil.agreement.low_score", {"value": 0.2}, {})
@@ -171,7 +175,7 @@ def test_a_commit_that_cannot_be_kept_is_an_error_with_the_reason(foundation: Ca
 def test_commits_from_many_threads_are_all_there(foundation: Callable[..., Foundation]) -> None:
     with endpoint() as there:
         declared = foundation(there.url)
-        with Application("shop", children=[declared]).running():
+        with shop(declared).running():
 
             def commit() -> None:
                 for _ in range(50):
@@ -190,7 +194,7 @@ def test_commits_from_many_threads_are_all_there(foundation: Callable[..., Found
 def test_a_refusal_for_good_leaves_dead_letters_that_can_be_revived(foundation: Callable[..., Foundation]) -> None:
     with endpoint(answer(401)) as there:
         declared = foundation(there.url)
-        with Application("shop", children=[declared]).running():
+        with shop(declared).running():
             submit(1)
             until(lambda: spool_of(declared).dead_lettered == {"rejected": 1})
             there.becomes(answer())
@@ -201,7 +205,7 @@ def test_a_refusal_for_good_leaves_dead_letters_that_can_be_revived(foundation: 
 def test_lines_of_a_file_are_those_of_the_public_reader(foundation: Callable[..., Foundation], tmp_path: Path) -> None:
     path = tmp_path / "out" / "metrics.jsonl"
     declared = foundation(f"file:{path}", run_id="run-7")
-    with Application("shop", children=[declared]).running():
+    with shop(declared).running():
         submit(1)
         runtime.execute("anvil.agreement.low_score", {"value": 0.38}, {"dimension": "novelty"})
         until(lambda: spool_of(declared).delivered == 2)
@@ -232,7 +236,7 @@ def test_a_whole_tree_under_a_fake_clock_reports_by_it(foundation: Callable[...,
     clock = FakeClock(system_ns=1_000_000_000_000_000_000)
     with endpoint() as there:
         declared = foundation(there.url, batching=Batching(max_age_s=60))
-        with Application("shop", children=[declared], clock=clock).running():
+        with shop(declared, clock=clock).running():
             submit(1)
             until(lambda: spool_of(declared).stored == 1)
             clock.advance(59)

@@ -25,6 +25,7 @@ from reporters.foundation import Foundation
 from runtime.testing import capture_events
 from supervisors import Application
 from tests.reporters.aitrace.test_lineage import MANIFEST
+from tests.runtime.meeting import PATIENCE_S
 
 EVENT: dict[str, Any] = {
     "id": "e1",
@@ -69,7 +70,7 @@ class Running:
 
     def interrupt(self) -> tuple[int, str]:
         self.process.send_signal(signal.SIGINT)
-        said, _ = self.process.communicate(timeout=30)
+        said, _ = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, said
 
 
@@ -83,14 +84,15 @@ def sink(tmp_path: Path) -> Iterator[Running]:
 
 def test_it_receives_checks_and_shows_what_the_reporters_send(sink: Running, tmp_path: Path) -> None:
     children = [
-        Foundation(sink.url, spool=tmp_path / "foundation", batching=Batching(max_age_s=0.01)),
+        Foundation(sink.url, spool=tmp_path / "foundation", batching=Batching(max_age_s=0.01), drain_s=PATIENCE_S),
         AITrace(tmp_path / "aitrace", url=sink.url, spool=tmp_path / "spool", batching=Batching(max_age_s=0.01)),
     ]
-    with capture_events("aitrace.*") as captured, Application("shop", children=children).running():
+    application = Application("shop", children=children, drain_s=2 * PATIENCE_S)
+    with capture_events("aitrace.*") as captured, application.running():
         runtime.execute("anvil.agreement.low_score", {"value": 0.38}, {"dimension": "novelty"})
         about = {"export_id": "3f0c", "manifest": MANIFEST}
         runtime.execute("anvil.export.generate.stop", {"duration": 1_000_000}, about)
-        captured.wait_for("aitrace.artifact.registered", 1, 30)
+        captured.wait_for("aitrace.artifact.registered", 1, PATIENCE_S)
 
     received = sink.received()
     code, said = sink.interrupt()

@@ -22,7 +22,8 @@ from reporters.prometheus import PrometheusReporter
 from runtime.errors import InvalidValue, StartError
 from runtime.metrics import counter, distribution
 from supervisors import Application
-from tests.runtime.meeting import until
+from tests.reporters.delivery.endpoint import closed_port
+from tests.runtime.meeting import PATIENCE_S, until
 
 METRICS = [
     counter("shop.order.count", tags=["country"]),
@@ -115,15 +116,13 @@ def test_a_client_that_says_nothing_holds_nobody_up(prometheus: Prometheus) -> N
 
 
 def test_a_restarted_endpoint_listens_again_on_its_port() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    declaration = Prometheus(port=port)
-
-    with Application("shop", metrics=METRICS, children=[declaration]).running():
+    with (
+        closed_port() as port,
+        Application("shop", metrics=METRICS, children=[declaration := Prometheus(port=port)]).running(),
+    ):
         reporter = whereis(declaration.name)
         reporter.kill()
-        reporter.wait(10)
+        reporter.wait(PATIENCE_S)
         until(lambda: whereis(declaration.name) not in (None, reporter))
         whereis(declaration.name).get_state()  # answered when it has started
 
@@ -151,17 +150,17 @@ def test_without_an_aggregator_a_scrape_is_told_so() -> None:
     assert declaration.statistics().failed == 1
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that is free, and stays so until a server of the test takes it."""
+    with closed_port() as port:
+        yield port
 
 
 def test_a_real_prometheus_scrapes_our_numbers(
-    prometheus: Prometheus, peer: Callable[[str], str], tmp_path: Path
+    prometheus: Prometheus, peer: Callable[[str], str], tmp_path: Path, port: int
 ) -> None:
-    program, port = peer("prometheus"), free_port()
+    program = peer("prometheus")
     (tmp_path / "config.yml").write_text(
         f"""
 global: {{scrape_interval: 1s}}
@@ -187,7 +186,7 @@ scrape_configs:
         assert _query(port, "up")["value"] == "1"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_S)
 
 
 def _query(port: int, query: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from reporters.spool._recovery import open_store
 from runtime.clock import FakeClock
 from runtime.errors import AlreadyStarted, InvalidValue
 from tests.reporters.spool.conftest import MakeSpool
-from tests.runtime.meeting import until
+from tests.runtime.meeting import PATIENCE_S, until
 
 # -- records in --------------------------------------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ def test_the_same_id_and_payload_offered_twice_is_one_record(make_spool: MakeSpo
 
     again = spool.put(b"payload", id="export-1")
 
-    assert again.wait(5)
+    assert again.wait(PATIENCE_S)
     assert again.outcome == "duplicate"
     assert spool.statistics().classes["default"].stored == 1
 
@@ -92,22 +92,25 @@ def test_another_payload_under_an_id_that_waits_is_refused(make_spool: MakeSpool
 
 def test_a_green_greenlet_of_the_host_waits_for_a_commit_without_holding_up_the_others(make_spool: MakeSpool) -> None:
     spool = make_spool()
-    turns: list[str] = []
+    committed, turns_between_commits = 0, 0
 
     def commit() -> None:
-        for _ in range(20):
+        nonlocal committed
+        while committed < 20 or (not turns_between_commits and committed < 10_000):
             spool.commit(b"payload")
-            turns.append("commit")
+            committed += 1
 
     def other() -> None:
-        while turns.count("commit") < 20:
-            turns.append("other")
+        nonlocal turns_between_commits
+        while not committing.dead:
+            turns_between_commits += committed > 0
             gevent.sleep(0.0005)
 
-    gevent.joinall([gevent.spawn(commit), gevent.spawn(other)], raise_error=True)
+    committing = gevent.spawn(commit)
+    gevent.joinall([committing, gevent.spawn(other)], raise_error=True)
     gevent.get_hub().destroy()
 
-    assert "other" in turns[turns.index("commit") :]
+    assert turns_between_commits > 0
 
 
 def test_a_record_that_is_too_large_is_refused_and_counted(make_spool: MakeSpool) -> None:
@@ -169,10 +172,10 @@ def test_offers_that_race_with_the_end_are_committed_or_refused_and_never_forgot
         thread = threading.Thread(target=offer)
         thread.start()
         barrier.wait()
-        spool.close(30)
+        spool.close()
         thread.join()
 
-        assert all(ticket.wait(5) or ticket.outcome == "refused" for ticket in tickets)  # type: ignore[attr-defined]
+        assert all(ticket.wait(PATIENCE_S) or ticket.outcome == "refused" for ticket in tickets)  # type: ignore[attr-defined]
         assert spool.statistics().classes["default"].backlog == 0
         assert spool.statistics().balanced
 
@@ -200,7 +203,7 @@ def test_a_full_class_refuses_by_rows(make_spool: MakeSpool) -> None:
 
     outcomes = [spool.put(b"x") for _ in range(3)]
 
-    assert [one.wait(5) for one in outcomes] == [True, True, False]
+    assert [one.wait(PATIENCE_S) for one in outcomes] == [True, True, False]
     assert outcomes[2].reason == "full_rows"
 
 
@@ -209,7 +212,7 @@ def test_a_full_class_refuses_by_bytes(make_spool: MakeSpool) -> None:
 
     outcomes = [spool.put(b"x" * 6), spool.put(b"x" * 6), spool.put(b"x" * 4), spool.put(b"x" * 11)]
 
-    assert [one.wait(5) for one in outcomes] == [True, False, True, False]
+    assert [one.wait(PATIENCE_S) for one in outcomes] == [True, False, True, False]
     assert [one.reason for one in outcomes] == ["", "full_bytes", "", "too_large"]
 
 
@@ -233,7 +236,7 @@ def test_classes_have_bounds_of_their_own(make_spool: MakeSpool) -> None:
 
     outcomes = [spool.put(b"x", record_class=name) for name in ("metrics", "metrics", "lineage", "lineage")]
 
-    assert [one.wait(5) for one in outcomes] == [True, False, True, True]
+    assert [one.wait(PATIENCE_S) for one in outcomes] == [True, False, True, True]
     assert [one.payload for one in spool.lease("metrics").records] == [b"x"]
 
 
