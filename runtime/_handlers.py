@@ -100,7 +100,7 @@ def _attach(
 def _bind_owner(attachment: Attachment, owner: Any) -> None:
     """Let the attachment go when its owner goes: an actor that ends, or an object that is collected."""
     call_at_end = getattr(owner, "call_at_end", None)
-    if call_at_end is not None:
+    if callable(call_at_end):
         call_at_end(attachment.detach_soon)
         return
     try:
