@@ -154,10 +154,19 @@ class Actor(Loop):
 
     def set_state(self, state: Any) -> None:
         """Take over a replaced state: the reverse of `get_state`."""
-        if not isinstance(state, dict):
+        if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
             raise expected("the new state to be a dict of attributes", state)
-        for key, value in state.items():
-            setattr(self, key, value)
+        before = dict(vars(self))
+        try:
+            for key, value in state.items():
+                setattr(self, key, value)
+        except BaseException:
+            for key in state:  # all of it or nothing
+                if key in before:
+                    vars(self)[key] = before[key]
+                else:
+                    vars(self).pop(key, None)
+            raise
 
     # -- for use inside the actor; further ones are link, unlink, monitor and demonitor --------------------------------
 
@@ -272,6 +281,8 @@ class Starter:
             raise expected(f"carrier to be one of {', '.join(CARRIERS)}", carrier)
         if name is not None and (not isinstance(name, str) or not name):
             raise expected("name to be a non-empty string", name)
+        if not isinstance(mailbox, Mailbox | None):
+            raise expected("mailbox to be a Mailbox", mailbox)
         self.cls = cls
         self.name = name
         self.carrier = carrier

@@ -12,6 +12,7 @@ from typing import Any
 from actors._actor import Actor
 from runtime import Event, _scheduler
 from runtime._events import own
+from runtime._harmless import harmless
 from runtime._table import Attachment, table
 from runtime.errors import BeamstalkError, ExitReason
 
@@ -92,6 +93,7 @@ class HandlerActor(Actor):
     def _is_failure(self, error: BaseException) -> bool:
         return True  # an attached function is no actor: it has no orderly way to end one
 
+    @harmless
     def _message_failed(self, error: BaseException, event: Event) -> None:
         self.attachment.failed(event, error)
 

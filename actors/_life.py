@@ -13,16 +13,16 @@ from functools import partial
 from typing import Any, ClassVar
 
 import pykka
-from greenlet import GreenletExit
 
 from actors._current import current_actor
 from actors._future import Ask, Future
 from actors._ref import ActorRef
 from runtime import _native, _process_table, _scheduler
 from runtime._fork import in_child
+from runtime._harmless import Interrupted, harmless
 from runtime._mailbox import Mailbox
 from runtime._waiting import Waiter
-from runtime.errors import BeamstalkError, Exit, ExitReason, is_normal_exit
+from runtime.errors import BeamstalkError, Exit, ExitReason, expected, is_normal_exit, shown
 
 _end_lock = _native.RLock()
 
@@ -33,7 +33,7 @@ def _end_with_a_new_lock() -> None:
     _end_lock = _native.RLock()
 
 
-class _Killed(GreenletExit):
+class _Killed(Interrupted):
     """Thrown into the greenlet of a killed actor that waits for something."""
 
 
@@ -125,7 +125,9 @@ class Life(pykka.Actor):
         """Raise when the caller would wait for itself: for its own reply, or for one of who waits for its start."""
         asker = current_actor()
         if asker is self._actor_ref:
-            raise BeamstalkError(f"expected to ask another actor, got: {self._actor_ref} asking itself")
+            raise BeamstalkError(
+                f"expected to ask another actor, got: {self._actor_ref} asking itself. Call its method"
+            )
         while asker is not None and asker._actor._starting is not None:
             asker = asker.parent
             if asker is self._actor_ref:
@@ -138,6 +140,7 @@ class Life(pykka.Actor):
 
     def link(self, ref: ActorRef[Any]) -> None:
         """Link both ways: when either ends, the other gets its exit signal. Linking to the dead signals at once."""
+        _check_ref(ref)
         if (ref is self._parent and self._parent_linked) or ref in (self._links or ()):
             return
         self._remember_link(ref)
@@ -145,6 +148,7 @@ class Life(pykka.Actor):
 
     def unlink(self, ref: ActorRef[Any]) -> None:
         """Undo `link`; a signal that is under way is not delivered any more."""
+        _check_ref(ref)
         if self._links is not None:
             self._links.pop(ref, None)
         if ref is self._parent:
@@ -153,6 +157,7 @@ class Life(pykka.Actor):
 
     def monitor(self, ref: ActorRef[Any]) -> int:
         """Have `on_down(id, ref, reason)` called when that actor ends; at once when it has ended. Stackable."""
+        _check_ref(ref)
         monitor_id = _process_table.next_id()
         ref._actor._control_send("_monitor_me", monitor_id, self._actor_ref)
         if self._monitors is None:
@@ -261,7 +266,7 @@ class Life(pykka.Actor):
             else:
                 ref._actor._control_send("_demonitor_me", -monitor_id)
         for call in at_end:
-            call()
+            harmless(call)()
         return True
 
     def _refuse_mail(self) -> None:
@@ -272,10 +277,15 @@ class Life(pykka.Actor):
                 message.reply_to.fail(self._dead_error())
 
     def _dead_error(self) -> pykka.ActorDeadError:
-        return pykka.ActorDeadError(f"expected {self._actor_ref} to be alive, got: ended ({self._exit_reason!r})")
+        return pykka.ActorDeadError(
+            f"expected {self._actor_ref} to be alive, got: ended ({shown(self._exit_reason)}). "
+            "One that was restarted has a new ref, which `whereis` finds by its name"
+        )
 
     def _call_at_end(self, call: Callable[[], object]) -> bool:
         """Have something short called at the end; False when that has been."""
+        if not callable(call):
+            raise expected("something to be called at the end of an actor", call)
         with _end_lock:
             if self._dead:
                 return False
@@ -288,3 +298,8 @@ class Life(pykka.Actor):
         """Be dead in a forked child, without a word to anybody: the actor lives in the parent."""
         self._exit_reason = "noproc"
         self._dead = True
+
+
+def _check_ref(ref: object) -> None:
+    if not isinstance(ref, ActorRef):
+        raise expected("the ref of an actor", ref)

@@ -107,7 +107,10 @@ class Loop(Life):
         except BaseException as error:
             # Killed meanwhile, by a throw into its wait or while a foreign call ran: the end is established already.
             # Anything else is a defect of this loop, and must not cost more than this actor.
+            asked = self._current
             self._crash(error)
+            if asked.__class__ is Ask:
+                asked.reply_to.fail(error)
             return False
         finally:
             self._worker = None

@@ -19,6 +19,7 @@ from actors._handler import DeadlineExceeded, HandlerActor
 from actors._process import ChildProcess, ProcessFailure, encode_batch
 from actors._ref import ActorRef
 from runtime import Event, _scheduler
+from runtime._harmless import harmless
 from runtime._process_table import ProcessInfo
 from runtime._table import Attachment
 from runtime.errors import ExitReason
@@ -216,6 +217,7 @@ class ProcessHandler(HandlerActor):
         if self._child is not None:
             self._child.wake()
 
+    @harmless
     def _message_failed(self, error: BaseException, event: Event) -> None:
         self.attachment.failed(event, error, error.describe() if isinstance(error, ProcessFailure) else None)
 

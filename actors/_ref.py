@@ -14,7 +14,7 @@ from actors._future import Ask, Future
 from actors._trace import Trace
 from runtime._process_table import ProcessInfo
 from runtime._waiting import waiter
-from runtime.errors import BeamstalkError, ExitReason, MailboxFull
+from runtime.errors import BeamstalkError, ExitReason, MailboxFull, expected
 
 if TYPE_CHECKING:
     from actors._actor import Actor
@@ -103,7 +103,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         """Send a message. Errors: pykka.ActorDeadError; MailboxFull when the actor's load lane is at its capacity."""
         actor = self._actor
         if actor._dead:
-            raise pykka.ActorDeadError(f"{self} not found")
+            raise actor._dead_error()
         if not actor._mailbox.put(message):
             raise self._refused()
 
@@ -118,7 +118,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
             actor._forbid_asking_oneself()
         future: Future[Any] = Future(actor)
         if actor._dead:
-            future.fail(pykka.ActorDeadError(f"{self} not found"))
+            future.fail(actor._dead_error())
         elif not actor._mailbox.put(Ask(message, reply_to=future)):
             future.fail(self._refused())
         elif not self.is_alive():
@@ -128,7 +128,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
     def _refused(self) -> BaseException:
         actor = self._actor
         if actor._dead or actor._mailbox.closed:
-            return pykka.ActorDeadError(f"{self} not found")
+            return actor._dead_error()
         return MailboxFull(f"expected room for a message to {self}, got: {actor._mailbox.capacity} waiting")
 
     # -- life and death ----------------------------------------------------------------------------------------------
@@ -192,7 +192,12 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         return self._actor._control_ask("get_state").get(timeout=timeout)
 
     def replace_state(self, fn: Callable[[Any], Any], timeout: float | None = ASK_TIMEOUT_S) -> Any:
-        """Replace the actor's state by `fn(state)`, between two messages; when `fn` raises, nothing changes."""
+        """Replace the actor's state by `fn(state)`, between two messages; when `fn` raises, nothing changes.
+
+        What `fn` gets is a dict of its own with the actor's own values: make new ones rather than change them.
+        """
+        if not callable(fn):
+            raise expected("a function of the state", fn)
         return self._actor._control_ask("_replace_state", fn).get(timeout=timeout)
 
     def trace(self, limit: int = 10, for_s: float = 30.0) -> Trace:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from runtime import execute
+from runtime._harmless import harmless
 from runtime._spans import Stacktrace
 from runtime.errors import ExitReason, shown
 
@@ -18,6 +19,7 @@ CRASH = "actors.crash"
 _late = logger.opt(lazy=True)
 
 
+@harmless
 def crash(actor: Life, reason: ExitReason) -> None:
     """Report that an actor ends abnormally.
 
@@ -37,6 +39,7 @@ def crash(actor: Life, reason: ExitReason) -> None:
     _late.error("{} crashed: {} {}", lambda: actor._actor_ref, lambda: shown(reason), lambda: stack.places())
 
 
+@harmless
 def unexpected(actor: Life, message: Any) -> None:
     """Report a message that the actor has no use for."""
     _late.warning("{} got an unexpected message: {}", lambda: actor._actor_ref, lambda: shown(message))

@@ -35,6 +35,8 @@ class Trace:
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise expected("limit to be a positive number of messages", limit)
         check_seconds("for_s", for_s)
+        if actor._dead:
+            raise actor._dead_error()
         self.entries: list[TraceEntry] = []
         self._actor = actor
         self._limit = limit

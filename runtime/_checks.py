@@ -8,9 +8,12 @@ import math
 
 from runtime.errors import expected
 
+LONGEST_S = 9_000_000_000
+"""285 years: what comes after that no lock and no timer of this machine can wait for."""
+
 
 def check_seconds(option: str, value: object) -> None:
-    """Refuse what is no positive, finite number of seconds.
+    """Refuse what is no positive number of seconds, or more than a lock can wait for.
 
     >>> check_seconds("block_s", "soon")
     Traceback (most recent call last):
@@ -19,6 +22,8 @@ def check_seconds(option: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise expected(f"{option} to be a positive number of seconds", value)
+    if value > LONGEST_S:
+        raise expected(f"{option} to be at most {LONGEST_S} seconds", value)
 
 
 def check_count(option: str, value: object) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import re
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from gc import is_tracked
 from typing import Any, TypeAlias
@@ -136,4 +136,4 @@ def _copy(value: Any, memo: dict[int, tuple[Any, Any]], depth: int) -> Any:
     return copy
 
 
-_CONTAINERS = frozenset((dict, list, tuple, set, OrderedDict, defaultdict, deque))
+_CONTAINERS = frozenset((dict, list, tuple, set, Counter, OrderedDict, defaultdict, deque))

@@ -18,7 +18,7 @@ from runtime._handler_options import checked_options
 from runtime._importing import check_config, import_string
 from runtime._mailbox import MailboxStatistics
 from runtime._table import Attachment, DeadLetter, Handler, State, table
-from runtime.errors import expected
+from runtime.errors import StartError, expected
 
 
 class HandlerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,8 @@ def attach_many(
     Any thread may call this; it returns when events reach the handler, at once when the runtime is stopped (the
     attachment is kept and goes live at start). Options: see `HandlerOptions`.
 
-    Errors: AlreadyExists for an id that is attached; InvalidValue for a bad name, handler or option.
+    Errors: AlreadyExists for an id that is attached; InvalidValue for a bad name, handler or option; StartError when
+    the system gives no thread to it.
 
     >>> attach_many("doc-log", ["shop.order.placed", ("shop", "order", "paid")], lambda *event: None, carrier="green")
     >>> [info.event for info in list_handlers("shop.order")]
@@ -89,13 +90,17 @@ def _attach(
         _bind_owner(attachment, owner)
     router = table.router
     if router is not None:
-        router.attached(attachment)
+        try:
+            router.attached(attachment)
+        except StartError:
+            table.discard(attachment)
+            raise
 
 
 def _bind_owner(attachment: Attachment, owner: Any) -> None:
     """Let the attachment go when its owner goes: an actor that ends, or an object that is collected."""
     call_at_end = getattr(owner, "call_at_end", None)
-    if call_at_end is not None:
+    if callable(call_at_end):
         call_at_end(attachment.detach_soon)
         return
     try:
@@ -120,7 +125,8 @@ def detach(handler_id: str) -> None:
 def reattach(handler_id: str) -> None:
     """Give a handler that gave up another chance: its events are routed to it again and its actor is started.
 
-    Any thread; returns when that is done. Errors: NotFound when no such handler is attached.
+    Any thread; returns when that is done. Errors: NotFound when no such handler is attached; StartError when its actor
+    cannot be started.
     """
     attachment = table.find(handler_id)
     if attachment.state == "gave_up":

@@ -47,8 +47,8 @@ class Inline:
     def put_when_full(self, event: Event) -> bool:
         """Run the handler on an event, in the emitter; False when it has been taken off."""
         attachment = self._attachment
-        if attachment.subscriber is not self:
-            return attachment.mailbox.put(event)  # moved to a thread; this emitter still has the old snapshot
+        if attachment.subscriber is not self or attachment.mailbox.closed:
+            return attachment.mailbox.put(event)  # moved to a thread, or detached; this emitter has the old snapshot
         if attachment.state == "gave_up":
             attachment.mailbox.refuse("gave_up")
             return False

@@ -430,7 +430,10 @@ class Mailbox:
 
     def _batch_size(self) -> int:
         # A batch saves the lock per message; a small mailbox keeps its bound to the message.
-        return _BATCH if self.capacity is None else max(1, min(_BATCH, self.capacity // 16))
+        # Without a bound it grows with what waits: each batch moves all that is behind it, and millions may be.
+        if self.capacity is None:
+            return max(_BATCH, len(self.load) // _BATCH)
+        return max(1, min(_BATCH, self.capacity // 16))
 
     def _capacity_limit(self) -> int:
         if self.capacity is None:

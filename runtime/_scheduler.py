@@ -31,6 +31,7 @@ from loguru import logger
 from runtime import _native
 from runtime._fork import in_child
 from runtime._gil import YIELD_NS, Turns
+from runtime._harmless import Interrupted, harmless
 from runtime._timers import Timer, Timers
 from runtime._waiting import ThreadWaiter, set_own_hub
 from runtime._watchdog import Watchdog
@@ -61,10 +62,6 @@ class SchedulerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     greenlets: int
     pooled: int
     blocked_ns: int
-
-
-class Interrupted(greenlet.GreenletExit):
-    """Raised inside an actor that holds the hub while the scheduler is to end."""
 
 
 class Worker(greenlet.greenlet):
@@ -340,6 +337,7 @@ class Scheduler:
         except BaseException:
             self._report(call, *sys.exc_info())
 
+    @harmless
     def _report(self, context: object, kind: Any, value: Any, trace: Any) -> None:
         logger.opt(exception=(kind, value, trace)).error("unexpected failure in the scheduler, in {!r}", context)
 

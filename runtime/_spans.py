@@ -30,6 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _CONTEXT = "telemetry_span_context"
 _contexts = itertools.count(1)
 _system_ns = Clock.system_ns
+_traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
 @functools.lru_cache(maxsize=4096)
@@ -44,9 +45,11 @@ def kind_of(error: BaseException) -> Kind:
     >>> kind_of(ValueError()), kind_of(asyncio.CancelledError()), kind_of(KeyboardInterrupt())
     ('error', 'cancelled', 'exit')
     """
-    if isinstance(error, asyncio.CancelledError):
+    # By its type alone: what `isinstance` and attributes look up may be an exception's own, and raise.
+    kind = type(error)
+    if issubclass(kind, asyncio.CancelledError):
         return "cancelled"
-    return "error" if isinstance(error, Exception) and not isinstance(error, GreenletExit) else "exit"
+    return "error" if issubclass(kind, Exception) and not issubclass(kind, GreenletExit) else "exit"
 
 
 class Span:
@@ -220,7 +223,7 @@ class Stacktrace:
 
 def describe(error: BaseException) -> dict[str, Any]:
     """Metadata of an exception event: {kind, reason (the exception), stacktrace (rendered by `str`)}."""
-    return {"kind": kind_of(error), "reason": error, "stacktrace": Stacktrace(error.__traceback__)}
+    return {"kind": kind_of(error), "reason": error, "stacktrace": Stacktrace(_traceback_of(error))}
 
 
 @overload

@@ -7,6 +7,7 @@ actor is just being restarted) the change is kept: whoever becomes router adopts
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -71,7 +72,7 @@ class Attachment:
         self.config = config
         self.options = options
         self.mailbox = Mailbox(options.capacity, options.policy, block_s=options.block_s)
-        self.dead_letters: deque[DeadLetter] = deque(maxlen=options.dead_letters)
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=min(options.dead_letters, sys.maxsize))
         self.incarnations = 0
         self.abandoned: set[int] = set()
         self.state: State = "waiting"
@@ -102,7 +103,7 @@ class Attachment:
 
     def failed(self, event: Event, error: BaseException, described: dict[str, Any] | None = None) -> None:
         """Keep the event that this handler failed on, and tell of the failure, once."""
-        self.dead_letters.append(DeadLetter(event, "".join(traceback.format_exception(error)), Clock.system_ns()))
+        self.dead_letters.append(DeadLetter(event, _formatted(error), Clock.system_ns()))
         if self.options.on_failure == "detach":
             # telemetry's rule and order: detached first, so that a failing failure handler cannot loop.
             self.detach_soon()
@@ -119,7 +120,8 @@ class Attachment:
 
     def give_up(self) -> None:
         """Park it: route nothing more to it until `reattach`. Emits `telemetry.handler.gave_up`; does not wait."""
-        table.park(self)
+        if not table.park(self):
+            return
         if table.router is not None:
             table.router.changed(wait=False)
         execute(GAVE_UP, _now(), {"handler_id": self.id, "restarts": self.restarts})
@@ -129,8 +131,7 @@ class Attachment:
         """Run the handler in a thread from now on; does not wait."""
         self.change(carrier="thread")
         self.subscriber = self.mailbox
-        table.unpark(self)
-        if table.router is not None:
+        if table.unpark(self) and table.router is not None:
             table.router.attached(self, wait=False)
 
 
@@ -213,17 +214,23 @@ class Table:
         with self._lock:
             return list(self._attachments.values())
 
-    def park(self, attachment: Attachment) -> None:
-        """Route nothing more to a handler that gave up; it stays listed."""
+    def park(self, attachment: Attachment) -> bool:
+        """Route nothing more to a handler that gave up; it stays listed. False when it is not routed to anyway."""
         with self._lock:
+            if attachment.state == "gave_up" or self.get(attachment.id) is not attachment:
+                return False
             attachment.state = "gave_up"
             self._unsubscribe(f"handler:{attachment.id}", attachment.events)
+            return True
 
-    def unpark(self, attachment: Attachment) -> None:
-        """Route to it again."""
+    def unpark(self, attachment: Attachment) -> bool:
+        """Route to it again; False when it has been detached."""
         with self._lock:
+            if self.get(attachment.id) is not attachment:
+                return False
             attachment.state = "waiting"
             self._subscribe(f"handler:{attachment.id}", attachment.events, attachment.subscriber)
+            return True
 
     def set_sink(self, sink_id: str, events: Iterable[str], subscriber: Subscriber) -> None:
         """Deliver these events to a subscriber that is no handler; replaces an earlier set of the same id."""
@@ -273,6 +280,13 @@ class Table:
 
 table = Table()
 """The process's handler table."""
+
+
+def _formatted(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as second:  # noqa: BLE001  # the exception of somebody who does not want it to be looked at
+        return f"{type(error).__name__}, of which nothing can be told: {type(second).__name__}"
 
 
 def _now() -> dict[str, int]:

@@ -15,6 +15,7 @@ from types import CodeType
 from loguru import logger
 
 from runtime._dispatch import execute
+from runtime._harmless import harmless
 from runtime._waiting import ThreadWaiter
 
 BLOCKED = "runtime.scheduler.blocked"
@@ -44,11 +45,9 @@ class Watchdog:
             blocked_ns = monotonic_ns() - since_ns
             if since_ns and since_ns != reported_ns and blocked_ns >= BLOCKED_NS:
                 reported_ns = since_ns
-                try:
-                    self._report(blocked_ns)
-                except Exception:
-                    logger.exception("unexpected failure in the watchdog of the scheduler")
+                self._report(blocked_ns)
 
+    @harmless
     def _report(self, blocked_ns: int) -> None:
         """Event `runtime.scheduler.blocked`: measurements {duration} (ns so far), metadata {activity, stacktrace}."""
         frame = sys._current_frames().get(self._thread_id)

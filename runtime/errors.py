@@ -15,6 +15,8 @@ An expected "no" is a return value; these are for misuse and for failures the ca
 
 from __future__ import annotations
 
+import threading
+
 __all__ = [
     "AlreadyExists",
     "AlreadyStarted",
@@ -59,7 +61,7 @@ class StartError(BeamstalkError):
     """Say which child failed to start, and with what reason."""
 
     def __init__(self, child_id: object, reason: ExitReason) -> None:
-        super().__init__(f"expected child {child_id!r} to start, got: {reason!r}")
+        super().__init__(f"expected child {shown(child_id)} to start, got: {shown(reason)}")
         self.child_id = child_id
         self.reason = reason
 
@@ -106,7 +108,9 @@ def shown(value: object, longest: int = 500) -> str:
     """
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001  # a foreign repr may raise anything, and must not end who reports
+    except BaseException as error:  # a foreign repr may raise anything, and must not end who reports
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # this one is the user's
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
     return text if len(text) <= longest else text[: longest - 3] + "..."
 

@@ -15,6 +15,7 @@ from loguru import logger
 
 import runtime
 from actors import ActorRef
+from runtime._harmless import harmless
 from runtime.errors import ExitReason, shown
 from supervisors.child_spec import ChildSpec
 
@@ -46,6 +47,7 @@ class Report(msgspec.Struct, frozen=True):
         return "\n".join(lines)
 
 
+@harmless
 def supervisor_report(
     supervisor: str, context: Context, reason: ExitReason, spec: ChildSpec, ref: ActorRef[Any] | None
 ) -> None:
@@ -55,6 +57,7 @@ def supervisor_report(
     _late.error("{report}", report=lambda: Report("supervisor report", fields))
 
 
+@harmless
 def progress(supervisor: str, spec: ChildSpec, ref: ActorRef[Any]) -> None:
     """Report that a child was started."""
     fields = {"supervisor": supervisor, "started": _describe(spec, ref)}
@@ -62,6 +65,7 @@ def progress(supervisor: str, spec: ChildSpec, ref: ActorRef[Any]) -> None:
     _late.info("{report}", report=lambda: Report("progress report", fields))
 
 
+@harmless
 def unexpected_message(supervisor: str, message: object) -> None:
     """Report a message that no supervisor understands; it is dropped."""
     fields = {"supervisor": supervisor, "message": message}

@@ -31,12 +31,13 @@ from actors.poller import Measurement
 from runtime import _native, _process_table, _scheduler
 from runtime._checks import check_seconds
 from runtime._fork import in_child
+from runtime._harmless import harmless
 from runtime._mailbox import Mailbox
 from runtime._table import table
 from runtime._waiting import waiter
 from runtime.catalogue import Catalogue
 from runtime.clock import Clock
-from runtime.errors import AlreadyStarted, BeamstalkError, ExitReason, expected
+from runtime.errors import AlreadyStarted, BeamstalkError, ExitReason, expected, shown
 from runtime.metrics import Metric
 from runtime.sampling import check_rates, configure
 from supervisors._flags import Strategy
@@ -265,7 +266,7 @@ class Application:
             if self._stopping or self._top is not top:
                 return
             self._clean_up(top)
-        logger.error("application {} ended by itself: {!r}", self.name, reason)
+        harmless(logger.error)("application {} ended by itself: {}", self.name, shown(reason))
         if self._on_exit is not None:
             try:
                 self._on_exit(reason)

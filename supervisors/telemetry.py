@@ -13,6 +13,7 @@ kernel's, `Telemetry` holds the rest for as long as the application exists.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,14 +31,16 @@ from actors.poller import Measurement, Poller
 from actors.validator import NAME as VALIDATOR
 from actors.validator import Validator, validator_mailbox
 from runtime import _dispatch, sampling
+from runtime._harmless import harmless
 from runtime._table import Attachment, table
 from runtime.catalogue import Catalogue
 from runtime.clock import Clock
+from runtime.errors import StartError
 from runtime.metrics import Metric, bind
 from supervisors._core import Child
 from supervisors.child_spec import ChildSpec
 from supervisors.dynamic import DynamicSupervisor
-from supervisors.refs import Call
+from supervisors.refs import Call, Refused
 from supervisors.supervisor import Supervisor
 
 __all__ = ["HANDLERS", "Handlers", "Telemetry"]
@@ -97,16 +100,18 @@ class Telemetry:
         sampling.configure({})
         table.forget_snapshot()
         for attachment in table.all():
-            attachment.state = "waiting"
+            table.unpark(attachment)
 
     def changed(self, wait: bool = True) -> None:
         """Have the registry publish the table as it is now."""
         _ask(registry.NAME, registry.Publish(), block=wait)
 
     def attached(self, attachment: Attachment, wait: bool = True) -> None:
-        """Route to a new attachment and start its actor."""
+        """Route to a new attachment and start its actor; raises StartError when that cannot be started."""
         self.changed(wait)
-        _ask(HANDLERS, Call("start_handler", (attachment,)), block=wait)
+        answer = _ask(HANDLERS, Call("start_handler", (attachment,)), block=wait)
+        if isinstance(answer, Refused):
+            raise answer.error
 
     def detached(self, attachment: Attachment, wait: bool) -> None:
         """Stop routing to an attachment and stop its actor."""
@@ -156,7 +161,8 @@ class Handlers(DynamicSupervisor):
     def on_start(self) -> None:
         for attachment in table.all():
             if attachment.state != "gave_up":
-                self._call_start_handler(attachment)
+                with contextlib.suppress(StartError):  # parked, and reported; the others shall live
+                    self._call_start_handler(attachment)
 
     def _call_start_handler(self, attachment: Attachment) -> None:
         if attachment in self._running or table.get(attachment.id) is not attachment:
@@ -177,7 +183,13 @@ class Handlers(DynamicSupervisor):
             attachment,
         )
         self._running[attachment] = child
-        self._start_child(child)
+        try:
+            self._start_child(child)
+        except StartError:
+            # The system gives us no thread, say. Nobody would ever handle what is routed to it.
+            del self._running[attachment]
+            harmless(attachment.give_up)()
+            raise
 
     def _call_stop_handler(self, attachment: Attachment) -> ActorRef[Any] | None:
         """Tell a handler to stop and return what to wait for, without waiting."""
@@ -196,5 +208,4 @@ class Handlers(DynamicSupervisor):
         assert isinstance(child, _HandlerChild)
         attachment = child.attachment
         self._running.pop(attachment, None)
-        if table.get(attachment.id) is attachment:
-            attachment.give_up()
+        harmless(attachment.give_up)()

@@ -367,7 +367,7 @@ def test_asking_oneself_is_refused_and_nothing_is_left_of_it(carrier: str) -> No
     refused = ref.ask(ask_oneself)
 
     assert len(refused) == 6
-    assert set(refused) == {f"expected to ask another actor, got: {ref} asking itself"}
+    assert set(refused) == {f"expected to ask another actor, got: {ref} asking itself. Call its method"}
     assert notes(ref) == ["later"]  # sent, as one may do; only waiting for it is refused
     assert ref.is_alive()
 

@@ -182,3 +182,41 @@ def test_many_look_at_a_busy_actor_from_many_threads(carrier: str) -> None:
     in_threads(4, look)
 
     assert len(notes(ref)) == 400
+
+
+def test_a_replacement_that_fails_halfway_changes_nothing(carrier: str) -> None:
+    ref = Obedient.options(carrier=carrier).start("a")
+
+    with pytest.raises(AttributeError):
+        ref.replace_state(lambda state: {"notes": [], "added": 1, "actor_ref": None})
+
+    assert ref.get_state() == {"notes": ["a"], "count": 0}
+    assert ref.is_alive()
+
+
+@pytest.mark.parametrize("state", [{"count": 1, 7: 8}, 5])
+def test_a_new_state_that_is_no_dict_of_attributes_is_refused(carrier: str, state: Any) -> None:
+    ref = Obedient.options(carrier=carrier).start()
+
+    with pytest.raises(InvalidValue, match="expected the new state to be a dict of attributes, got: "):
+        ref.replace_state(lambda _: state)
+
+    assert ref.get_state()["count"] == 0
+
+
+def test_what_is_no_function_of_the_state_is_refused_at_the_call(carrier: str) -> None:
+    ref = Obedient.options(carrier=carrier).start()
+
+    with pytest.raises(InvalidValue, match="expected a function of the state, got: 5"):
+        ref.replace_state(5)
+
+
+def test_who_sends_to_an_actor_that_has_ended_is_told_what_to_do(carrier: str) -> None:
+    ref = Obedient.options(carrier=carrier).start()
+    ref.stop()
+
+    for send in (ref.tell, ref.ask, ref.replace_state):
+        with pytest.raises(
+            pykka.ActorDeadError, match=r"expected .* to be alive, got: ended \('normal'\)\. One that was"
+        ):
+            send(notes)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
+import pykka
 import pytest
+from greenlet import GreenletExit
+from loguru import logger
 
+import runtime
 from actors import Actor, processes
+from runtime import _dispatch
+from runtime._table import table
+from runtime.errors import InvalidValue
 from tests.actors.people import Obedient, Trapping, notes, raising
 from tests.runtime.meeting import PATIENCE_S, Gate, in_threads, until
 
@@ -373,3 +381,108 @@ def test_a_very_long_chain_of_links_falls_as_a_whole() -> None:
     for ref in chain:
         ref.wait(PATIENCE_S)
     assert {ref.exit_reason for ref in chain} == {"killed"}
+
+
+# -- the end, whatever is in its way -----------------------------------------------------------------------------------
+
+
+class Unspeakable(Exception):
+    """Cannot be shown."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__()
+        self.error = error
+
+    def __repr__(self) -> str:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_an_end_whose_reason_cannot_be_shown_is_told_to_everybody(carrier: str, error: type[BaseException]) -> None:
+    gate = Gate()
+    ref, watcher = started(Obedient, carrier), started(Trapping, carrier)
+    watcher.ask(lambda actor: actor.link(ref))
+    reason = Unspeakable(error)
+    ref.tell(lambda actor: gate.pass_through())
+    ref.tell(raising(reason))
+    asking = ref.ask("late", block=False)
+
+    gate.open()
+
+    assert ref.wait(PATIENCE_S) is reason
+    until(lambda: notes(watcher) == [("exit", ref, reason)])
+    with pytest.raises(pykka.ActorDeadError):
+        asking.get(timeout=PATIENCE_S)
+
+
+def test_what_is_called_at_the_end_and_raises_keeps_nobody_else_waiting(carrier: str) -> None:
+    ref = started(Obedient, carrier)
+    called: list[str] = []
+
+    def fail() -> None:
+        raise SystemExit
+
+    ref.call_at_end(fail)
+    ref.call_at_end(lambda: called.append("second"))
+
+    assert ref.stop(timeout=PATIENCE_S) is True
+    assert called == ["second"]
+
+
+def test_what_cannot_be_called_at_the_end_is_refused_at_once(carrier: str) -> None:
+    ref = started(Obedient, carrier)
+
+    with pytest.raises(InvalidValue, match="expected something to be called at the end of an actor, got: 5"):
+        ref.call_at_end(5)
+
+
+@pytest.mark.parametrize("call", ["link", "unlink", "monitor"])
+def test_what_is_no_ref_cannot_be_linked_or_monitored_and_does_not_spoil_the_end(carrier: str, call: str) -> None:
+    ref = started(Obedient, carrier)
+
+    def wrong(actor: Obedient) -> None:
+        with pytest.raises(InvalidValue, match="expected the ref of an actor, got: 'x'"):
+            getattr(actor, call)("x")
+
+    ref.ask(wrong)
+
+    assert ref.stop(timeout=PATIENCE_S) is True
+
+
+@pytest.mark.parametrize("error", [GreenletExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_a_listener_to_crashes_that_raises_does_not_keep_an_actor_from_ending(
+    carrier: str, error: type[BaseException]
+) -> None:
+    def fail(*event: object) -> None:
+        raise error
+
+    ref = started(Obedient, carrier)
+    reason = ValueError("bad")
+    runtime.attach("crashes", "actors.crash", fail, carrier="inline")
+    try:
+        _dispatch.publish(table.snapshot())
+
+        with pytest.raises(ValueError, match="bad"):
+            ref.ask(raising(reason), timeout=PATIENCE_S)
+    finally:
+        runtime.detach("crashes")
+
+    assert ref.wait(PATIENCE_S) is reason
+
+
+def test_a_sink_of_the_log_that_raises_does_not_keep_an_actor_from_ending(carrier: str) -> None:
+    def fail(message: object) -> None:
+        raise RuntimeError("disk full")
+
+    ref = started(Obedient, carrier)
+    reason = ValueError("bad")
+    logger.enable("actors")
+    sink = logger.add(fail, catch=False)
+    try:
+        with pytest.raises(ValueError, match="bad"):
+            ref.ask(raising(reason), timeout=PATIENCE_S)
+    finally:
+        logger.remove(sink)
+        logger.disable("actors")
+
+    assert ref.wait(PATIENCE_S) is reason

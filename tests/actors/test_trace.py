@@ -76,3 +76,11 @@ def test_a_trace_without_bounds_is_refused(bounds: dict[str, int]) -> None:
     echo.stop()
     with pytest.raises(pykka.ActorDeadError):
         echo.ask("anybody?")
+
+
+def test_an_actor_that_has_ended_cannot_be_traced() -> None:
+    echo = Echo.start()
+    echo.stop()
+
+    with pytest.raises(pykka.ActorDeadError, match="expected Echo <.*> to be alive, got: ended"):
+        echo.trace()

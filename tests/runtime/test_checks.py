@@ -23,6 +23,11 @@ def test_what_is_no_positive_number_of_seconds_is_refused(value: Any) -> None:
     assert str(caught.value) == f"expected for_s to be a positive number of seconds, got: {value!r}"
 
 
+def test_what_no_lock_and_no_timer_can_wait_for_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="expected for_s to be at most 9000000000 seconds, got: 1e[+]300"):
+        check_seconds("for_s", 1e300)
+
+
 @pytest.mark.parametrize("value", [0, 1, 10**20])
 def test_a_count_is_taken(value: Any) -> None:
     check_count("limit", value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from types import MappingProxyType
 from typing import Any
 
@@ -101,6 +101,7 @@ CONTAINERS: list[Any] = [
     [[1], {"k": 1}],
     ([1], 2),
     {1, 2},
+    Counter(a=1),
     OrderedDict(a=[1]),
     defaultdict(list, a=[1]),
     deque([[1]], maxlen=3),

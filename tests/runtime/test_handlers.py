@@ -223,6 +223,18 @@ def test_an_attachment_goes_when_its_owner_is_collected() -> None:
     assert listed() == [("stays", "a.b")]
 
 
+def test_an_owner_that_only_looks_like_an_actor_is_an_object_like_any_other() -> None:
+    service = Service()
+    service.call_at_end = 5  # type: ignore[attr-defined]
+
+    runtime.attach("log", "a.b", handler, owner=service)
+
+    assert listed() == [("log", "a.b")]
+    del service
+    gc.collect()
+    assert listed() == []
+
+
 def test_an_id_that_was_taken_again_does_not_go_with_the_first_owner() -> None:
     first = Service()
     runtime.attach("log", "a.b", handler, owner=first)

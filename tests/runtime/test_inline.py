@@ -13,8 +13,10 @@ import pytest
 from greenlet import GreenletExit
 
 import runtime
+from runtime._table import table
 from runtime.testing import Capture, capture_events
 from supervisors import Application
+from tests.runtime.meeting import PATIENCE_S, Answer, Gate, in_threads
 
 EVENT = "shop.order.placed"
 
@@ -128,3 +130,84 @@ def test_an_inline_handler_that_feeds_itself_ends_instead_of_the_emitter(capture
 
     assert accounts("bridge")[0] == "gave_up"
     assert isinstance(captured.failures[0].metadata["reason"], RecursionError)
+
+
+def test_no_event_reaches_it_after_it_was_detached(captured: Capture) -> None:
+    gate = Gate()
+    seen: list[str] = []
+    runtime.attach("first", EVENT, lambda *event: gate.pass_through(), carrier="inline", budget_s=PATIENCE_S)
+    runtime.attach("second", EVENT, lambda event, *rest: seen.append(event), carrier="inline")
+    second = table.find("second")
+    emitter = Answer(lambda: runtime.execute(EVENT))
+    gate.wait_reached()
+
+    runtime.detach("second")
+    gate.open()
+    emitter.get()
+
+    assert seen == []
+    assert second.mailbox.statistics().dropped == {"closed": 1}
+
+
+@pytest.mark.parametrize("fallback", ["none", "thread"])
+def test_what_was_detached_and_fails_later_takes_nothing_from_who_has_its_id_now(
+    captured: Capture, fallback: str
+) -> None:
+    gate = Gate()
+    seen = threading.Event()
+
+    def fail(*event: object) -> None:
+        gate.pass_through()
+        raise ValueError("late")
+
+    runtime.attach("bridge", EVENT, fail, carrier="inline", fallback=fallback)
+    emitter = Answer(lambda: runtime.execute(EVENT))
+    gate.wait_reached()
+    runtime.detach("bridge")
+    runtime.attach("bridge", EVENT, lambda *event: seen.set())
+
+    gate.open()
+    emitter.get()
+    runtime.attach("another", EVENT, lambda *event: None)  # now the routes are made anew, whoever spoiled them
+    runtime.execute(EVENT)
+
+    assert seen.wait(PATIENCE_S)
+    assert accounts("bridge")[0] == "running"
+
+
+def test_of_many_that_fail_at_once_each_is_reported_and_it_is_parked_once(captured: Capture) -> None:
+    together = threading.Barrier(8)
+
+    def fail(*event: object) -> None:
+        together.wait(PATIENCE_S)
+        raise ValueError("all")
+
+    runtime.attach("bridge", EVENT, fail, carrier="inline", budget_s=PATIENCE_S)
+
+    in_threads(8, lambda number: runtime.execute(EVENT))
+
+    assert len(captured.failures) == 8
+    assert captured.count("telemetry.handler.gave_up") == 1
+
+
+class Hostile(Exception):
+    """Does not want to be looked at."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+def test_an_exception_that_cannot_be_looked_at_is_reported_like_any_other(captured: Capture) -> None:
+    error = Hostile()
+
+    def fail(*event: object) -> None:
+        raise error
+
+    runtime.attach("bridge", EVENT, fail, carrier="inline")
+
+    runtime.execute(EVENT)
+
+    assert [event.metadata["reason"] for event in captured.failures] == [error]
+    assert [letter.traceback for letter in runtime.dead_letters("bridge")] == [
+        "Hostile, of which nothing can be told: RuntimeError"
+    ]

@@ -637,3 +637,17 @@ class Accounts(RuleBasedStateMachine):
 
 
 TestAccounts = Accounts.TestCase
+
+
+def test_a_long_backlog_is_not_moved_for_every_few_messages() -> None:
+    box = Mailbox()
+    for n in range(200_000):
+        box.put(n)
+    lengths = set()
+
+    for n in range(200_000):
+        assert box.take() == n
+        box.settle(None)
+        lengths.add(len(box.load))
+
+    assert len(lengths) < 1_000

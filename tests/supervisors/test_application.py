@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from loguru import logger
 
 import runtime
 from actors import Actor, processes, whereis
@@ -404,6 +405,23 @@ def test_an_on_exit_that_raises_hurts_nobody(error: BaseException, capfd: pytest
     until(lambda: _scheduler._scheduler is None)
     assert not application.is_running
     assert capfd.readouterr().err == ""
+
+
+def test_the_host_is_told_also_when_a_sink_of_the_log_raises() -> None:
+    def fail(message: object) -> None:
+        raise RuntimeError("disk full")
+
+    called = threading.Event()
+    application = Application("test", children=[crashing("victim")], on_exit=lambda reason: called.set()).start()
+    logger.enable("supervisors")
+    sink = logger.add(fail, catch=False)
+    try:
+        exhaust(application, "victim")
+
+        assert called.wait(PATIENCE_S)
+    finally:
+        logger.remove(sink)
+        logger.disable("supervisors")
 
 
 def test_on_exit_is_not_called_by_stop() -> None:

@@ -17,7 +17,7 @@ import runtime
 from actors import Exit, current_actor, processes, whereis
 from runtime import _dispatch
 from runtime._table import FAILURE, GAVE_UP, table
-from runtime.errors import BeamstalkError
+from runtime.errors import BeamstalkError, StartError
 from supervisors import Application
 from supervisors.telemetry import HANDLERS
 from tests.actors.people import Obedient
@@ -533,3 +533,90 @@ def test_killing_any_part_of_the_telemetry_tree_loses_no_handler_and_no_event(vi
         if victim == "telemetry.registry":
             assert (missing, s.failed) == (set(), 0)
     assert processes() == []
+
+
+# -- what no handler may do to its supervisors -------------------------------------------------------------------------
+
+
+class Unspeakable(Exception):
+    """Whoever shows it ends."""
+
+    def __repr__(self) -> str:
+        raise SystemExit
+
+
+def test_an_exception_that_cannot_be_shown_costs_the_handlers_supervisors_nothing(
+    application: Application, carrier: str
+) -> None:
+    supervisor, seen = whereis(HANDLERS), Seen()
+
+    def handler(event: str, measurements: Any, metadata: Any, config: Any) -> None:
+        seen(event, measurements, metadata, config)
+        if measurements["n"] < 3:
+            raise Unspeakable
+
+    runtime.attach("log", "work.done", handler, carrier=carrier)
+    emit(5)
+
+    found = settled("log")
+    assert (found.handled, found.failed, seen) == (2, 3, [0, 1, 2, 3, 4])
+    assert whereis(HANDLERS) is supervisor
+
+
+@pytest.mark.parametrize("event", ["supervisors.report", "supervisors.progress", GAVE_UP, FAILURE])
+def test_a_listener_to_reports_that_raises_costs_the_supervisors_nothing(
+    application: Application, carrier: str, event: str
+) -> None:
+    supervisor = whereis(HANDLERS)
+
+    def listener(*event: Any) -> None:
+        raise GreenletExit
+
+    def handler(*event: Any) -> None:
+        raise ValueError("bad")
+
+    runtime.attach("listener", event, listener, carrier="inline")
+    runtime.attach("log", "work.done", handler, carrier=carrier, max_restarts=2)
+    emit(3)
+
+    attachment = table.find("log")
+    until(lambda: attachment.state == "gave_up")
+    assert statistics("log").failed == 3
+    assert whereis(HANDLERS) is supervisor
+
+
+def test_a_handler_that_the_system_gives_no_thread_to_is_refused_at_attach(application: Application) -> None:
+    size = threading.stack_size(1 << 44)  # more than any system has
+    try:
+        with pytest.raises(StartError, match="start new thread"):
+            runtime.attach("log", "work.done", Seen())
+    finally:
+        threading.stack_size(size)
+
+    assert table.get("log") is None
+    runtime.attach("log", "work.done", Seen())
+    emit(1)
+    assert settled("log").handled == 1
+
+
+def test_a_handler_that_gave_up_is_routed_to_again_when_the_application_starts_anew() -> None:
+    faults = [ValueError("once")]
+    seen = Seen()
+
+    def handler(event: str, measurements: Any, metadata: Any, config: Any) -> None:
+        if faults:
+            raise faults.pop()
+        seen(event, measurements, metadata, config)
+
+    application = Application("test", drain_s=PATIENCE_S)
+    runtime.attach("log", "work.done", handler, max_restarts=0)
+    with application.running():
+        emit(1)
+        until(lambda: table.find("log").state == "gave_up")
+
+    with application.running():
+        emit(1)
+        settled("log")
+
+    runtime.detach("log")
+    assert seen == [0]
