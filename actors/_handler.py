@@ -14,7 +14,7 @@ from runtime import Event, _scheduler
 from runtime._events import own
 from runtime._harmless import harmless
 from runtime._table import Attachment, table
-from runtime.errors import BeamstalkError, ExitReason
+from runtime.errors import BeamstalkError, Exit, ExitReason
 
 
 class DeadlineExceeded(BeamstalkError):
@@ -96,6 +96,11 @@ class HandlerActor(Actor):
     @harmless
     def _message_failed(self, error: BaseException, event: Event) -> None:
         self.attachment.failed(event, error)
+
+    @harmless
+    def _message_lost(self, event: Event, reason: ExitReason) -> None:
+        # Reported like any failure; but it was ended from outside, so it is not detached for it.
+        self.attachment.lost(event, reason if isinstance(reason, BaseException) else Exit(reason))
 
     def _describe(self) -> dict[str, Any]:
         attachment = self.attachment

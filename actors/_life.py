@@ -20,7 +20,7 @@ from actors._ref import ActorRef
 from runtime import _native, _process_table, _scheduler
 from runtime._fork import in_child
 from runtime._harmless import Interrupted, harmless
-from runtime._mailbox import Mailbox
+from runtime._mailbox import EMPTY, Mailbox
 from runtime._waiting import Waiter
 from runtime.errors import BeamstalkError, Exit, ExitReason, expected, is_normal_exit, shown
 
@@ -253,7 +253,7 @@ class Life(pykka.Actor):
             self._dead = True
             at_end, self._at_end = self._at_end or (), None
         _process_table.unregister(self._actor_ref, self._name)
-        self._mailbox.release(self)
+        lost = self._mailbox.release(self)
         self._refuse_mail()
         self._refuse_control()
         if self._parent_linked and signal_parent and self._parent is not None:
@@ -265,9 +265,14 @@ class Life(pykka.Actor):
                 ref._actor._control_send("_down", monitor_id, self._actor_ref, reason)
             else:
                 ref._actor._control_send("_demonitor_me", -monitor_id)
+        if lost is not EMPTY:
+            self._message_lost(lost, reason)
         for call in at_end:
             harmless(call)()
         return True
+
+    def _message_lost(self, message: Any, reason: ExitReason) -> None:
+        """Take note of the message that this actor was at when it was killed; handlers report it."""
 
     def _refuse_mail(self) -> None:
         if not self._owns_mailbox:

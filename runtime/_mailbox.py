@@ -97,6 +97,7 @@ class Mailbox:
     __slots__ = (
         "_batch",
         "_dropped",
+        "_hand",
         "_inflight",
         "_lent",
         "_lock",
@@ -143,6 +144,7 @@ class Mailbox:
         self.limit = self._capacity_limit()
         self._batch: list[Any] | None = None
         self._inflight = 0
+        self._hand: Any = EMPTY  # of those in flight, what `take` gave
         self._lent = False
         self._taken = 0
         self._dropped: dict[str, int] | None = None
@@ -252,6 +254,7 @@ class Mailbox:
             if self.consumer is not consumer:
                 self.failed += self._inflight
                 self._inflight = 0
+                self._hand = EMPTY
             self.consumer = consumer
             self.idle = False
             self._lent = False
@@ -284,13 +287,13 @@ class Mailbox:
             if self.consumer is not consumer or not (batch or load):
                 return EMPTY
             self._inflight = 1
-            if batch:
-                return batch.pop()
-            if len(load) > 1:
+            if not batch and len(load) > 1:
                 batch = self._refill(self._batch_size())
                 batch.reverse()
-                return batch.pop()
-            message = load.pop(0)
+            if batch:
+                message = self._hand = batch.pop()
+                return message
+            message = self._hand = load.pop(0)
             self._taken += 1
             if self._room:
                 self._make_room()
@@ -329,16 +332,19 @@ class Mailbox:
             if self.consumer is not consumer or not self._inflight:
                 return False
             self._inflight = 0
+            self._hand = EMPTY
             if failed:
                 self.failed += count
             else:
                 self.handled += count
         return True
 
-    def release(self, consumer: Consumer) -> None:
-        """Part from a consumer that ended; what it had in its hands has failed."""
+    def release(self, consumer: Consumer) -> Any:
+        """Part from a consumer that ended; the message that it had in its hands, or EMPTY, has failed."""
+        lost = EMPTY
         with self._lock:
             if self.consumer is consumer:
+                lost, self._hand = self._hand, EMPTY
                 self.failed += self._inflight
                 self._inflight = 0
                 self.consumer = None
@@ -347,6 +353,7 @@ class Mailbox:
                 if self.closed:
                     self.discarded += len(self._batch or ())
                     self._batch = None
+        return lost
 
     def close(self) -> list[Any]:
         """Accept nothing more and hand out what still waits, counted as discarded."""

@@ -102,11 +102,15 @@ class Attachment:
         table.discard(self)
 
     def failed(self, event: Event, error: BaseException, described: dict[str, Any] | None = None) -> None:
-        """Keep the event that this handler failed on, and tell of the failure, once."""
-        self.dead_letters.append(DeadLetter(event, _formatted(error), Clock.system_ns()))
+        """Do what is to be done when this handler has failed on an event."""
         if self.options.on_failure == "detach":
             # telemetry's rule and order: detached first, so that a failing failure handler cannot loop.
             self.detach_soon()
+        self.lost(event, error, described)
+
+    def lost(self, event: Event, error: BaseException, described: dict[str, Any] | None = None) -> None:
+        """Keep the event that this handler has failed on, or was at when it was killed, and tell of it, once."""
+        self.dead_letters.append(DeadLetter(event, _formatted(error), Clock.system_ns()))
         self.report(event, error, described)
 
     def report(self, event: Event, error: BaseException, described: dict[str, Any] | None = None) -> None:

@@ -141,7 +141,7 @@ def test_what_was_in_its_hands_when_it_was_killed_has_failed_and_is_not_tried_ag
         if measurements["n"] == 1:
             gate.pass_through()
 
-    attachment = attached(handler)
+    attachment = attached(handler, on_failure="detach")  # which is for what it does itself
     put(attachment, 1, 2)
     first = start(attachment)
     gate.wait_reached()
@@ -155,7 +155,11 @@ def test_what_was_in_its_hands_when_it_was_killed_has_failed_and_is_not_tried_ag
     until(lambda: attachment.mailbox.statistics().pending == 0)
     s = attachment.mailbox.statistics()
     assert (s.accepted, s.handled, s.failed) == (2, 1, 1)
-    assert mail.load == []  # nothing that it did has failed: it was ended from outside
+    (failure,) = mail.load
+    assert (failure.metadata["handler_id"], failure.metadata["reason"].reason) == ("log", "killed")
+    (letter,) = runtime.dead_letters("log")
+    assert letter.event.measurements == {"n": 1}
+    assert "killed" in letter.traceback
 
 
 def test_stopping_it_leaves_the_mail_for_the_next(attached: Attached) -> None:

@@ -25,6 +25,7 @@ from actors._handler import HandlerActor
 from runtime import _native
 from runtime._handlers import HandlerInfo
 from runtime._table import table
+from runtime.testing import Capture, capture_events
 from supervisors import Application
 from tests.runtime.meeting import PATIENCE_S, in_threads, until
 
@@ -140,6 +141,10 @@ def check_identities() -> None:
         assert s.offered == s.accepted + sum(s.dropped.values()), (info.id, s)
 
 
+def told(captured: Capture) -> Counter[str]:
+    return Counter(event.metadata["handler_id"] for event in captured.failures)
+
+
 @hypothesis.settings(max_examples=20)
 @given(plans=PLANS, script=st.lists(st.one_of(DEATHS, CALM), max_size=6), seed=st.integers(0, 2**32))
 def test_every_event_offered_is_accounted_for_whatever_dies_meanwhile(
@@ -148,7 +153,8 @@ def test_every_event_offered_is_accounted_for_whatever_dies_meanwhile(
     choice = random.Random(seed)
     handlers = [Counting(plan) for plan in plans]
     try:
-        with Application("accounts", max_restarts=1_000, drain_s=PATIENCE_S).running():
+        running = Application("accounts", max_restarts=1_000, drain_s=PATIENCE_S).running()
+        with capture_events("telemetry.*") as captured, running:
             for number, handler in enumerate(handlers):
                 runtime.attach(f"handler-{number}", "work.done", handler, **handler.plan.options())
 
@@ -164,6 +170,8 @@ def test_every_event_offered_is_accounted_for_whatever_dies_meanwhile(
             until(lambda: all(info.mailbox.pending == 0 for info in runtime.list_handlers()))
             check_identities()
             found = infos()
+            # A failure is counted first and told then: in the end each was told once.
+            until(lambda: told(captured) == Counter({each.id: each.mailbox.failed for each in found.values()}))
     finally:
         for attachment in table.all():
             runtime.detach(attachment.id)
