@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import pykka
 
+from runtime._checks import check_timeout
 from runtime._waiting import Waiter, waiter
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class Future(pykka.Future[T]):
 
     def get(self, *, timeout: float | None = None) -> Any:
         """Wait for the reply, at most `timeout` seconds (pykka.Timeout); raise what the actor raised."""
+        check_timeout(timeout)
         if self._get_hook is not None:
             return super().get(timeout=timeout)
         if self._asked is not None and not self._replies:

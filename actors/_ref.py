@@ -12,6 +12,7 @@ import pykka
 from actors._current import current_actor
 from actors._future import Ask, Future
 from actors._trace import Trace
+from runtime._checks import check_timeout
 from runtime._process_table import ProcessInfo
 from runtime._waiting import waiter
 from runtime.errors import BeamstalkError, ExitReason, MailboxFull, expected
@@ -114,6 +115,8 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         asking oneself is a BeamstalkError. With `block=False` returns a Future instead.
         """
         actor = self._actor
+        if timeout is not ASK_TIMEOUT_S:
+            check_timeout(timeout)  # now, and not when the message is sent
         if block:
             actor._forbid_asking_oneself()
         future: Future[Any] = Future(actor)
@@ -138,6 +141,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
 
         True when it was alive, False when it had ended before. With `block=False` returns a Future of that.
         """
+        check_timeout(timeout)
         future = self._actor._control_ask("_stop_now", reason, block=block)
         return future.get(timeout=timeout) if block else future
 
@@ -159,6 +163,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
 
     def wait(self, timeout_s: float | None = None) -> ExitReason:
         """Wait for the end of the actor and return its exit reason; pykka.Timeout when it lives on."""
+        check_timeout(timeout_s)
         self._actor._forbid_asking_oneself()
         if self.is_alive():
             waiting = waiter()
@@ -189,6 +194,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
 
     def get_state(self, timeout: float | None = ASK_TIMEOUT_S) -> Any:
         """Return the actor's state (`Actor.get_state`), read between two messages."""
+        check_timeout(timeout)
         return self._actor._control_ask("get_state").get(timeout=timeout)
 
     def replace_state(self, fn: Callable[[Any], Any], timeout: float | None = ASK_TIMEOUT_S) -> Any:
@@ -198,6 +204,7 @@ class ActorRef(pykka.ActorRef[Any], Generic[A]):
         """
         if not callable(fn):
             raise expected("a function of the state", fn)
+        check_timeout(timeout)
         return self._actor._control_ask("_replace_state", fn).get(timeout=timeout)
 
     def trace(self, limit: int = 10, for_s: float = 30.0) -> Trace:

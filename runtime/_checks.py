@@ -26,6 +26,20 @@ def check_seconds(option: str, value: object) -> None:
         raise expected(f"{option} to be at most {LONGEST_S} seconds", value)
 
 
+def check_timeout(timeout: object) -> None:
+    """Refuse what nobody can wait for: None (for ever) and numbers of seconds are taken, past ones as no time at all.
+
+    >>> check_timeout(float("inf"))
+    Traceback (most recent call last):
+        ...
+    runtime.errors.InvalidValue: expected timeout to be a number of seconds, or None for ever, got: inf
+    """
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout <= LONGEST_S:
+        raise expected("timeout to be a number of seconds, or None for ever", timeout)
+
+
 def check_count(option: str, value: object) -> None:
     """Refuse what is no whole number, zero or more.
 

@@ -211,6 +211,25 @@ def test_what_is_no_function_of_the_state_is_refused_at_the_call(carrier: str) -
         ref.replace_state(5)
 
 
+def test_a_timeout_that_is_none_is_refused_before_anything_is_sent(carrier: str) -> None:
+    ref = Obedient.options(carrier=carrier).start()
+    calls = [
+        lambda: ref.ask(notes, timeout="soon"),
+        lambda: ref.get_state(timeout="soon"),
+        lambda: ref.replace_state(dict, timeout="soon"),
+        lambda: ref.stop(timeout="soon"),
+        lambda: ref.wait("soon"),
+        lambda: ref.ask(lambda actor: 1, block=False).get(timeout="soon"),
+    ]
+
+    for call in calls:
+        with pytest.raises(InvalidValue, match="expected timeout to be a number of seconds, or None for ever"):
+            call()
+
+    assert ref.is_alive()
+    assert ref.ask(lambda actor: 1) == 1
+
+
 def test_who_sends_to_an_actor_that_has_ended_is_told_what_to_do(carrier: str) -> None:
     ref = Obedient.options(carrier=carrier).start()
     ref.stop()

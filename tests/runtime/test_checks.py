@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runtime._checks import check_count, check_seconds
+from runtime._checks import check_count, check_seconds, check_timeout
 from runtime.errors import InvalidValue
 
 
@@ -26,6 +26,19 @@ def test_what_is_no_positive_number_of_seconds_is_refused(value: Any) -> None:
 def test_what_no_lock_and_no_timer_can_wait_for_is_refused() -> None:
     with pytest.raises(InvalidValue, match="expected for_s to be at most 9000000000 seconds, got: 1e[+]300"):
         check_seconds("for_s", 1e300)
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, 2.5, 1e9])
+def test_a_timeout_is_taken(value: Any) -> None:
+    check_timeout(value)
+
+
+@pytest.mark.parametrize("value", [True, "1", float("nan"), float("inf"), 10**12, [1]])
+def test_what_nobody_can_wait_for_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        check_timeout(value)
+
+    assert str(caught.value) == f"expected timeout to be a number of seconds, or None for ever, got: {value!r}"
 
 
 @pytest.mark.parametrize("value", [0, 1, 10**20])
