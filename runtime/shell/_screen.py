@@ -172,17 +172,12 @@ class Screen:
         self._console.print(text, soft_wrap=True)
 
 
-def layout(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Lay a table out in lines; None of width: nothing is cut.
-
-    >>> layout([Column("ACTOR", how="end"), Column("MBOX", "right")], [["telemetry.aggregator", "7"]], 18)
-    ['ACTOR         MBOX', 'telemetry.a…     7']
-    """
-    return fitting(columns, rows, width).lines(rows)
-
-
 def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Fit:
-    """Say what is shown, and how wide.
+    """Say what is shown, and how wide; None of width: nothing is cut.
+
+    >>> rows = [["telemetry.aggregator", "7"]]
+    >>> fitting([Column("ACTOR", how="end"), Column("MBOX", "right")], rows, 18).lines(rows)
+    ['ACTOR         MBOX', 'telemetry.a…     7']
 
     Where that is too much, the widest of those that may give way do so first. Where that does not do, titles are
     shortened, columns move together and names are cut further, as long as they can be told apart; only then is a column

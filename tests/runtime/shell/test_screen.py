@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runtime.shell import _views
-from runtime.shell._screen import Column, Screen, fitting, layout
+from runtime.shell._screen import Column, Screen, fitting
 from runtime.shell._text import cells
 
 COLUMNS = [Column("ACTOR", how="middle"), Column("MBOX", "right"), Column("SUPERVISOR", how="end")]
@@ -46,7 +46,7 @@ def remarks_of(screen: Screen) -> str:
 
 @pytest.mark.parametrize("width", [34, 50, 70, 100, None])
 def test_columns_stand_below_each_other_and_no_line_is_too_wide(width: int | None) -> None:
-    lines = layout(COLUMNS, ROWS, width)
+    lines = fitting(COLUMNS, ROWS, width).lines(ROWS)
 
     begins = lines[0].index("MBOX") + len("MBOX")
     assert cells(lines[1][: lines[1].index("1,000")]) + len("1,000") == begins
@@ -55,7 +55,7 @@ def test_columns_stand_below_each_other_and_no_line_is_too_wide(width: int | Non
 
 
 def test_first_column_stays_when_there_is_no_room_for_all() -> None:
-    title, first, _ = layout(COLUMNS, ROWS, 28)
+    title, first, _ = fitting(COLUMNS, ROWS, 28).lines(ROWS)
 
     assert title.split() == ["ACTOR", "MBOX"]
     assert first.startswith("tele")
