@@ -2,7 +2,7 @@
 
 Candidates of one comparison run alternately, round after round, so that a machine that slows down slows all of them;
 each figure is the median (and the minimum) over the rounds. A yardstick, an empty call with three arguments, runs in
-every round as well. No figure means anything alone; the ratios do.
+every round as well. No figure means anything alone; the ratios do, and they are taken within each round.
 """
 
 from __future__ import annotations
@@ -22,11 +22,26 @@ ROUNDS = 7
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One candidate's cost per operation in ns: the median and the minimum over the rounds."""
+    """One candidate's cost per operation in ns, round by round."""
 
     name: str
-    median_ns: float
-    minimum_ns: float
+    rounds_ns: list[float]
+
+    @property
+    def median_ns(self) -> float:
+        return statistics.median(self.rounds_ns)
+
+    @property
+    def minimum_ns(self) -> float:
+        return min(self.rounds_ns)
+
+    def over(self, other: Figure) -> float:
+        """Return the ratio to another's cost: the median of what it was in each round.
+
+        >>> Figure("ours", [1.0, 9.0, 2.0]).over(Figure("theirs", [2.0, 18.0, 2.0]))
+        0.5
+        """
+        return statistics.median(own / its for own, its in zip(self.rounds_ns, other.rounds_ns, strict=True))
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -80,16 +95,16 @@ def compare(
 ) -> dict[str, Figure]:
     """Run the candidates alternately; each gets how many operations to do and answers the seconds that they took.
 
-    With `bursts`, each runs so many times in a round, and the figure of the round is their median.
+    With `bursts`, each runs so many times in a round, and its figure of the round is their median.
     """
     count, bursts = settings.times(count), settings.times(bursts)
     runs = {"yardstick": yardstick, **candidates} if with_yardstick else candidates
-    seen: dict[str, list[float]] = {name: [] for name in runs}
+    figures = {name: Figure(name, []) for name in runs}
     for _ in range(settings.rounds):
         for name, run in runs.items():
             gc.collect()
-            seen[name].append(statistics.median(run(count) for _ in range(bursts)) / count * 1e9)
-    return {name: Figure(name, statistics.median(each), min(each)) for name, each in seen.items()}
+            figures[name].rounds_ns.append(statistics.median(run(count) for _ in range(bursts)) / count * 1e9)
+    return figures
 
 
 def rows(what: str, ours: str, figures: dict[str, Figure], goals: dict[str, float]) -> list[Row]:
@@ -99,7 +114,7 @@ def rows(what: str, ours: str, figures: dict[str, Figure], goals: dict[str, floa
     for name, peer in figures.items():
         if name in (ours, "yardstick"):
             continue
-        ratio = own.median_ns / peer.median_ns
+        ratio = own.over(peer)
         goal = goals.get(name)
         made.append(
             Row(
@@ -107,7 +122,7 @@ def rows(what: str, ours: str, figures: dict[str, Figure], goals: dict[str, floa
                 _told(own),
                 f"{name} {_told(peer)}",
                 round(ratio, 3),
-                round(own.median_ns / empty.median_ns, 1) if empty else None,
+                round(own.over(empty), 1) if empty else None,
                 f"≤ {goal} ×" if goal is not None else "",
                 ratio <= goal if goal is not None else None,
                 round(own.minimum_ns / peer.minimum_ns, 3),

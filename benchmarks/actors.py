@@ -155,8 +155,8 @@ def asks(settings: Settings) -> list[Row]:
                 f"ask, {name}",
                 duration(own.median_ns),
                 f"pykka ask {duration(other.median_ns)}",
-                round(own.median_ns / other.median_ns, 3),
-                round(own.median_ns / figures["yardstick"].median_ns, 1),
+                round(own.over(other), 3),
+                round(own.over(figures["yardstick"]), 1),
                 f"≤ {duration(limit_ns)}",
                 met,
             )
