@@ -586,7 +586,7 @@ def test_a_listener_to_reports_that_raises_costs_the_supervisors_nothing(
 
 
 def test_a_handler_that_the_system_gives_no_thread_to_is_refused_at_attach(application: Application) -> None:
-    size = threading.stack_size(1 << 44)  # more than any system has
+    size = threading.stack_size(1 << 48)  # more than a process can have
     try:
         with pytest.raises(StartError, match="start new thread"):
             runtime.attach("log", "work.done", Seen())
