@@ -5,11 +5,12 @@ option's name, what was expected and what came. A bool is no number here: it is 
 from __future__ import annotations
 
 import math
+from threading import TIMEOUT_MAX
 
 from runtime.errors import expected
 
-LONGEST_S = 9_000_000_000
-"""285 years: what comes after that no lock and no timer of this machine can wait for."""
+LONGEST_S = int(TIMEOUT_MAX)
+"""What comes after that no lock of this system can wait for; mostly 292 years."""
 
 
 def check_seconds(option: str, value: object) -> None:
