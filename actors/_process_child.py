@@ -66,6 +66,7 @@ class Conversation:
                 self.recalled.set()
         self.recalled.set()
         self.batches.put(None)
+        os.close(self._incoming)
         self._sleep(GRACE_S)
         # The group is ours alone (the parent gave us a session), and whatever the handler has started is in it.
         os.killpg(os.getpid(), signal.SIGKILL)

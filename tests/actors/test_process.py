@@ -106,12 +106,12 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def open_files() -> list[int]:
-    """The inodes of all files and pipes that are open."""
+def open_files(pid: int) -> list[int]:
+    """The inodes of all files and pipes that a process has open."""
     found = []
-    for fd in os.listdir("/proc/self/fd"):
+    for fd in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):
-            found.append(os.fstat(int(fd)).st_ino)
+            found.append(os.stat(f"/proc/{pid}/fd/{fd}").st_ino)
     return found
 
 
@@ -524,7 +524,7 @@ def test_detach_lets_the_current_event_finish_and_discards_the_rest(app: Applica
     told_by = os.fstat(child._fds["out"]).st_ino
 
     detaching = Answer(lambda: runtime.detach("h"))
-    until(lambda: told_by not in open_files())  # it is told to stop, and only then let go on
+    until(lambda: told_by not in open_files(pid))  # it knows that it is to stop, and only then is let go on
     Path(f"{log}.go").touch()
     detaching.get()
 

@@ -14,14 +14,14 @@ import gevent
 import pytest
 from loguru import logger
 
-from runtime import _dispatch, _scheduler
+from runtime import _dispatch, _native, _scheduler
 from runtime._mailbox import Mailbox
 from runtime._scheduler import Scheduler
 from runtime._waiting import waiter
 from runtime._watchdog import BLOCKED, BLOCKED_NS
 from runtime.clock import FakeClock
 from runtime.errors import BeamstalkError
-from tests.runtime.meeting import PATIENCE_S, Answer, Gate, Hold, in_threads, until
+from tests.runtime.meeting import PATIENCE_S, Gate, Hold, in_threads, until
 
 
 class Task:
@@ -338,13 +338,15 @@ def test_who_waits_for_quiet_is_not_told_by_a_hub_that_looked_before_there_was_w
     ran: list[str] = []
 
     scheduler.post(lambda: ran.append("work"))
-    quiet = Answer(scheduler.wait_quiet)
+    quiet: list[tuple[bool, list[str]]] = []
+    # A thread of the system's, also in a host where threading makes greenlets: it waits as only such a one may.
+    _native.start_new_thread(lambda: quiet.append((scheduler.wait_quiet(PATIENCE_S), list(ran))), ())
     until(lambda: len(scheduler._ready) == 2)
     scheduler.before.release()
-    told, ran_by_then = quiet.get(), list(ran)
+    until(lambda: quiet)
     scheduler.after.release()
 
-    assert (told, ran_by_then) == (True, ["work"])
+    assert quiet == [(True, ["work"])]
     assert scheduler.stop(PATIENCE_S)
 
 
