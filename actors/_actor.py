@@ -17,7 +17,7 @@ from actors._future import Future
 from actors._loop import Loop
 from actors._ref import ActorRef
 from runtime import _process_table, _scheduler
-from runtime._mailbox import Mailbox
+from runtime._mailbox import EMPTY, Mailbox
 from runtime._process_table import ProcessInfo
 from runtime._timers import NEVER, Timer
 from runtime._waiting import ThreadWaiter
@@ -124,12 +124,14 @@ class Actor(Loop):
         started: Future[Any] = Future()
         try:
             self._control.append(("_begin", (), started))
-            self._mailbox.adopt(self)
+            lost = self._mailbox.adopt(self)
             if self.carrier == "thread":
                 self._gate = ThreadWaiter()
                 self._start_thread()
             else:
                 scheduler.activate(self)
+            if lost is not EMPTY:
+                self._message_lost(lost, "killed")  # it was with one that is about to be killed
             return started.get()  # type: ignore[no-any-return]
         except BaseException:
             # What its own start raised; or our own end meanwhile, and then nobody would have a ref of it.

@@ -272,7 +272,7 @@ class Life(pykka.Actor):
         return True
 
     def _message_lost(self, message: Any, reason: ExitReason) -> None:
-        """Take note of the message that this actor was at when it was killed; handlers report it."""
+        """Take note of what this actor, or the one before, was at when it was killed; handlers report it."""
 
     def _refuse_mail(self) -> None:
         if not self._owns_mailbox:

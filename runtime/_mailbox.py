@@ -248,16 +248,18 @@ class Mailbox:
 
     # -- the consumer ------------------------------------------------------------------------------------------------
 
-    def adopt(self, consumer: Consumer) -> None:
-        """Make `consumer` the one that takes from now on; what another had in its hands has failed."""
+    def adopt(self, consumer: Consumer) -> Any:
+        """Make `consumer` the one that takes from now on; what another had in its hands, or EMPTY, has failed."""
+        lost = EMPTY
         with self._lock:
             if self.consumer is not consumer:
+                lost, self._hand = self._hand, EMPTY
                 self.failed += self._inflight
                 self._inflight = 0
-                self._hand = EMPTY
             self.consumer = consumer
             self.idle = False
             self._lent = False
+        return lost
 
     # A consumer that is killed while its thread runs may come here once more, after another has taken over. That is
     # why these check who asks, under the lock.

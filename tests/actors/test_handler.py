@@ -162,6 +162,37 @@ def test_what_was_in_its_hands_when_it_was_killed_has_failed_and_is_not_tried_ag
     assert "killed" in letter.traceback
 
 
+def test_what_one_had_in_its_hands_when_the_next_took_over_has_failed_and_is_told_once(
+    attached: Attached, routed: Routed
+) -> None:
+    mail = routed(FAILURE)
+    gate = Gate()
+    seen: list[int] = []
+
+    def handler(event: str, measurements: Any, metadata: Any, config: Any) -> None:
+        seen.append(measurements["n"])
+        if measurements["n"] == 1:
+            gate.pass_through()
+
+    attachment = attached(handler)
+    put(attachment, 1, 2)
+    first = start(attachment)
+    gate.wait_reached()
+
+    start(attachment)  # as when its supervisor was killed, is started again, and the first has not been killed yet
+    until(lambda: attachment.mailbox.statistics().pending == 0)
+    first.kill()
+    first.wait(PATIENCE_S)
+    gate.open()
+
+    assert seen == [1, 2]
+    s = attachment.mailbox.statistics()
+    assert (s.accepted, s.handled, s.failed) == (2, 1, 1)
+    (failure,) = mail.load
+    assert failure.metadata["reason"].reason == "killed"
+    assert [letter.event.measurements for letter in runtime.dead_letters("log")] == [{"n": 1}]
+
+
 def test_stopping_it_leaves_the_mail_for_the_next(attached: Attached) -> None:
     gate = Gate()
     seen: list[int] = []
