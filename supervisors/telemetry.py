@@ -35,7 +35,7 @@ from runtime._harmless import harmless
 from runtime._table import Attachment, table
 from runtime.catalogue import Catalogue
 from runtime.clock import Clock
-from runtime.errors import StartError
+from runtime.errors import ExitReason, StartError
 from runtime.metrics import Metric, bind
 from supervisors._core import Child
 from supervisors.child_spec import ChildSpec
@@ -185,9 +185,12 @@ class Handlers(DynamicSupervisor):
         self._running[attachment] = child
         try:
             self._start_child(child)
-        except StartError:
-            # The system gives us no thread, say. Nobody would ever handle what is routed to it.
+        except StartError as error:
             del self._running[attachment]
+            if _was_killed(error.reason):
+                self._call_start_handler(attachment)  # as it would be had it been killed a moment later
+                return
+            # The system gives us no thread, say. Nobody would ever handle what is routed to it.
             harmless(attachment.give_up)()
             raise
 
@@ -209,3 +212,10 @@ class Handlers(DynamicSupervisor):
         attachment = child.attachment
         self._running.pop(attachment, None)
         harmless(attachment.give_up)()
+
+
+def _was_killed(reason: ExitReason) -> bool:
+    """Tell whether a start failed because somebody killed who was starting, or the handler that it was to start."""
+    if isinstance(reason, tuple):
+        reason = reason[-1]
+    return reason == "killed" or (isinstance(reason, StartError) and _was_killed(reason.reason))

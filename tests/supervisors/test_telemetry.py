@@ -15,13 +15,14 @@ from greenlet import GreenletExit
 
 import runtime
 from actors import Exit, current_actor, processes, whereis
+from actors._handler import HandlerActor
 from runtime import _dispatch
 from runtime._table import FAILURE, GAVE_UP, table
 from runtime.errors import BeamstalkError, StartError
 from supervisors import Application
 from supervisors.telemetry import HANDLERS
 from tests.actors.people import Obedient
-from tests.runtime.meeting import PATIENCE_S, Gate, OwnThread, in_threads, until
+from tests.runtime.meeting import PATIENCE_S, Answer, Gate, OwnThread, in_threads, until
 
 
 @pytest.fixture
@@ -597,6 +598,35 @@ def test_a_handler_that_the_system_gives_no_thread_to_is_refused_at_attach(appli
     runtime.attach("log", "work.done", Seen())
     emit(1)
     assert settled("log").handled == 1
+
+
+@pytest.mark.parametrize("who", ["the handler", "its supervisor"])
+def test_a_handler_that_is_killed_while_it_starts_is_started_again(
+    application: Application, carrier: str, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    seen, gate, on_start = Seen(), Gate(), HandlerActor.on_start
+    first = [True]
+
+    def held_up(actor: HandlerActor) -> None:
+        if first:
+            first.clear()
+            gate.pass_through()
+        on_start(actor)
+
+    monkeypatch.setattr(HandlerActor, "on_start", held_up)
+    attaching = Answer(lambda: runtime.attach("log", "work.done", seen, carrier=carrier))
+    gate.wait_reached()
+    (handler,) = [ref for ref in processes() if issubclass(ref.actor_class, HandlerActor)]
+
+    victim = handler if who == "the handler" else handler.parent
+    victim.kill()
+    victim.wait(PATIENCE_S)
+    attaching.get()
+    emit(1)
+
+    assert settled("log").handled == 1
+    gate.open()
+    assert table.find("log").state == "running"
 
 
 def test_a_handler_that_gave_up_is_routed_to_again_when_the_application_starts_anew() -> None:
