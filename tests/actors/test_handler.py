@@ -41,6 +41,17 @@ def start(attachment: Attachment) -> Any:
     return HandlerActor.options(carrier=attachment.options.carrier, mailbox=attachment.mailbox).start(attachment)
 
 
+def held_at_one(gate: Gate, seen: list[int]) -> Callable[..., None]:
+    """A handler that notes what it sees, and stands at the gate with event 1."""
+
+    def handler(event: str, measurements: Any, metadata: Any, config: Any) -> None:
+        seen.append(measurements["n"])
+        if measurements["n"] == 1:
+            gate.pass_through()
+
+    return handler
+
+
 def put(attachment: Attachment, *numbers: int) -> None:
     for n in numbers:
         attachment.mailbox.put(Event("work.done", {"n": n}, {"tags": []}, n))
@@ -135,13 +146,7 @@ def test_what_was_in_its_hands_when_it_was_killed_has_failed_and_is_not_tried_ag
     mail = routed(FAILURE)
     gate = Gate()
     seen: list[int] = []
-
-    def handler(event: str, measurements: Any, metadata: Any, config: Any) -> None:
-        seen.append(measurements["n"])
-        if measurements["n"] == 1:
-            gate.pass_through()
-
-    attachment = attached(handler, on_failure="detach")  # which is for what it does itself
+    attachment = attached(held_at_one(gate, seen), on_failure="detach")  # which is for what it does itself
     put(attachment, 1, 2)
     first = start(attachment)
     gate.wait_reached()
@@ -168,13 +173,7 @@ def test_what_one_had_in_its_hands_when_the_next_took_over_has_failed_and_is_tol
     mail = routed(FAILURE)
     gate = Gate()
     seen: list[int] = []
-
-    def handler(event: str, measurements: Any, metadata: Any, config: Any) -> None:
-        seen.append(measurements["n"])
-        if measurements["n"] == 1:
-            gate.pass_through()
-
-    attachment = attached(handler)
+    attachment = attached(held_at_one(gate, seen))
     put(attachment, 1, 2)
     first = start(attachment)
     gate.wait_reached()
@@ -196,13 +195,7 @@ def test_what_one_had_in_its_hands_when_the_next_took_over_has_failed_and_is_tol
 def test_stopping_it_leaves_the_mail_for_the_next(attached: Attached) -> None:
     gate = Gate()
     seen: list[int] = []
-
-    def handler(event: str, measurements: Any, metadata: Any, config: Any) -> None:
-        seen.append(measurements["n"])
-        if measurements["n"] == 1:
-            gate.pass_through()
-
-    attachment = attached(handler)
+    attachment = attached(held_at_one(gate, seen))
     put(attachment, 1, 2, 3)
     first = start(attachment)
     gate.wait_reached()
